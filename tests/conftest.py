@@ -1,0 +1,15 @@
+"""Every test runs in its own working folder, seeded, on one thread."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["main.py"])
+    torch.manual_seed(0)
+    # Two threads are far slower than one for layers as small as the tests use.
+    torch.set_num_threads(1)
