@@ -1,6 +1,6 @@
 """The three runtime knobs: image tier, experts per token, active blocks. Arguments of a call, never model state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,8 +102,12 @@ class KnobGrid:
     blocks_by_count: Mapping[int, tuple[int, ...]]
 
     def __post_init__(self) -> None:
-        names = [tier.name for tier in self.tiers]
-        for knob, levels in {"tiers": names, "top_k": list(self.top_k), "blocks": list(self.blocks_by_count)}.items():
+        levels_by_knob: dict[str, Sequence[object]] = {
+            "tiers": [tier.name for tier in self.tiers],
+            "top_k": self.top_k,
+            "blocks_by_count": list(self.blocks_by_count),
+        }
+        for knob, levels in levels_by_knob.items():
             if not levels or len(set(levels)) != len(levels):
                 raise ValueError(f"{knob}: needs at least one level and no level twice, got {levels}")
         for count, blocks in self.blocks_by_count.items():
