@@ -1,0 +1,138 @@
+"""From a picture to the crops that the vision encoder reads, exactly as the released models were trained."""
+
+# Shape suffixes: C = crops (overview first), P = patches in a crop, D = numbers in a patch.
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.config import MolmoConfig
+from models.inputs import PAD
+from models.knobs import Tier, Tiling
+from models.tiling import CropGeometry, ImageLayout, image_layout
+
+ImageLike = Image.Image | NDArray[np.uint8]
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessedImage:
+    """An image as the model takes it.
+
+    Args:
+        crops: ``(crops, patches, patch_dim)``, float32, normalised; the overview first, then row by row.
+        patch_mask: ``(crops, patches)``, float32: share of each patch that shows the image. As in the released models
+            the rows are one crop late: row 0 belongs to the first crop after the overview, and the last row is -1.
+        layout: How the image was cut.
+    """
+
+    crops: Tensor
+    patch_mask: Tensor
+    layout: ImageLayout
+
+
+class ImageProcessor:
+    """Cut images into normalised crops.
+
+    Args:
+        config: The model's shape.
+
+    Raises:
+        ValueError: If the model's crops, patches and margins do not fit together.
+    """
+
+    def __init__(self, config: MolmoConfig) -> None:
+        self.geometry = CropGeometry.from_config(config)
+        self._mean = torch.tensor(_CLIP_MEAN)
+        self._std = torch.tensor(_CLIP_STD)
+
+    def __call__(self, image: ImageLike, *, tier: Tier | None = None, tiling: Tiling = "target") -> ProcessedImage:
+        """Cut an image.
+
+        Args:
+            image: A picture (turned upright as its EXIF data says, transparency dropped), or an array
+                ``(height, width, 3)``, uint8, RGB.
+            tier: Range of crops; ``None`` cuts as the released model does.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Raises:
+            ValueError: If the image is empty, of another type or shape, or so thin that nothing of it would be left.
+        """
+        pixels = _as_pixels(image)
+        height, width = pixels.shape[1:]
+        layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
+        overview, _ = self._cut(pixels, (self.geometry.crop_pixels, self.geometry.crop_pixels))
+        crops, mask_CP = self._cut(pixels, layout.canvas_pixels)
+        # The overview went to the front but the missing mask row to the end: so the released models were trained.
+        patch_mask = F.pad(mask_CP, (0, 0, 0, 1), value=PAD)
+        return ProcessedImage(crops=torch.cat([overview, crops]), patch_mask=patch_mask, layout=layout)
+
+    def _cut(self, pixels: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Fit an image into a canvas, centred, and cut that: crops and share of real pixels in their patches."""
+        fitted = _fitted_size(pixels, canvas)
+        resized = F.interpolate(pixels[None], size=fitted, mode="bilinear", antialias=True)[0].clamp_(0, 1)
+        resized.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
+        top, left = (canvas[0] - fitted[0]) // 2, (canvas[1] - fitted[1]) // 2
+        # Padding is black before normalisation, not zero after it. Channels come last here, as they do in a patch:
+        # then patches are copied in runs.
+        full = (-self._mean / self._std).expand(*canvas, 3).clone()
+        full[top : top + fitted[0], left : left + fitted[1]] = resized.permute(1, 2, 0)
+        crops_CPD = self._patchify(full)
+        rows = self._real_pixels(canvas[0], top, fitted[0])
+        columns = self._real_pixels(canvas[1], left, fitted[1])
+        real_pixels = rows[:, None, :, None] * columns[None, :, None, :]
+        mask_CP = real_pixels.reshape(len(crops_CPD), -1).to(torch.float32) / self.geometry.patch_pixels**2
+        return crops_CPD, mask_CP
+
+    def _patchify(self, canvas: Tensor) -> Tensor:
+        """Cut ``(height, width, 3)`` into crops of patches; numbers in a patch are ordered y, x, channel."""
+        side, step, patch = self.geometry.crop_pixels, self.geometry.window_pixels, self.geometry.patch_pixels
+        crops = canvas.unfold(0, side, step).unfold(1, side, step)
+        patches = crops.unfold(3, patch, patch).unfold(4, patch, patch)
+        return patches.permute(0, 1, 3, 4, 5, 6, 2).reshape(-1, self.geometry.patches_per_side**2, 3 * patch**2)
+
+    def _real_pixels(self, length: int, start: int, extent: int) -> Tensor:
+        """``(crops, patches)`` along one axis: pixels of each patch that show the image."""
+        is_real = torch.zeros(length, dtype=torch.int64)
+        is_real[start : start + extent] = 1
+        crops = is_real.unfold(0, self.geometry.crop_pixels, self.geometry.window_pixels)
+        return crops.unfold(1, self.geometry.patch_pixels, self.geometry.patch_pixels).sum(dim=2)
+
+
+def _as_pixels(image: ImageLike) -> Tensor:
+    """``(3, height, width)`` float32 in [0, 1]."""
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError(f"image: needs at least 1x1 pixels, got height {image.height} and width {image.width}")
+        array = np.array(ImageOps.exif_transpose(image.convert("RGB")))
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise ValueError(f"image: must be a PIL image or a uint8 array, got {type(image).__name__}")
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(
+            f"image: array must be uint8 of shape (height, width, 3), got {array.dtype} of shape {array.shape}"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"image: needs at least 1x1 pixels, got height {array.shape[0]} and width {array.shape[1]}")
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+
+
+def _fitted_size(pixels: Tensor, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the image scaled to fit, in float32 as the released models round them."""
+    height, width = np.float32(pixels.shape[1]), np.float32(pixels.shape[2])
+    scale = min(np.float32(canvas[0]) / height, np.float32(canvas[1]) / width)
+    fitted = int(height * scale), int(width * scale)
+    if 0 in fitted:
+        raise ValueError(
+            f"image: too thin, {pixels.shape[1]}x{pixels.shape[2]} pixels (height x width) scaled to fit into "
+            f"{canvas[0]}x{canvas[1]} leave nothing of it"
+        )
+    return fitted
