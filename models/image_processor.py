@@ -68,14 +68,14 @@ class ImageProcessor:
         pixels = _as_pixels(image)
         height, width = pixels.shape[1:]
         layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
-        overview, _ = self._cut(pixels, (self.geometry.crop_pixels, self.geometry.crop_pixels))
-        crops, mask_CP = self._cut(pixels, layout.canvas_pixels)
+        crops = torch.empty(layout.num_crops, self.geometry.patches_per_side**2, 3 * self.geometry.patch_pixels**2)
+        self._cut(pixels, (self.geometry.crop_pixels, self.geometry.crop_pixels), crops[:1])
+        mask_CP = self._cut(pixels, layout.canvas_pixels, crops[1:])
         # The overview went to the front but the missing mask row to the end: so the released models were trained.
-        patch_mask = F.pad(mask_CP, (0, 0, 0, 1), value=PAD)
-        return ProcessedImage(crops=torch.cat([overview, crops]), patch_mask=patch_mask, layout=layout)
+        return ProcessedImage(crops=crops, patch_mask=F.pad(mask_CP, (0, 0, 0, 1), value=PAD), layout=layout)
 
-    def _cut(self, pixels: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Fit an image into a canvas, centred, and cut that: crops and share of real pixels in their patches."""
+    def _cut(self, pixels: Tensor, canvas: tuple[int, int], out_CPD: Tensor) -> Tensor:
+        """Fit an image into a canvas, centred, and cut that into ``out``; return each patch's share of real pixels."""
         fitted = _fitted_size(pixels, canvas)
         resized = F.interpolate(pixels[None], size=fitted, mode="bilinear", antialias=True)[0].clamp_(0, 1)
         resized.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
@@ -84,19 +84,18 @@ class ImageProcessor:
         # then patches are copied in runs.
         full = (-self._mean / self._std).expand(*canvas, 3).clone()
         full[top : top + fitted[0], left : left + fitted[1]] = resized.permute(1, 2, 0)
-        crops_CPD = self._patchify(full)
+        patches = self._patches(full)
+        out_CPD.view(patches.shape).copy_(patches)
         rows = self._real_pixels(canvas[0], top, fitted[0])
         columns = self._real_pixels(canvas[1], left, fitted[1])
         real_pixels = rows[:, None, :, None] * columns[None, :, None, :]
-        mask_CP = real_pixels.reshape(len(crops_CPD), -1).to(torch.float32) / self.geometry.patch_pixels**2
-        return crops_CPD, mask_CP
+        return real_pixels.reshape(len(out_CPD), -1).to(torch.float32) / self.geometry.patch_pixels**2
 
-    def _patchify(self, canvas: Tensor) -> Tensor:
-        """Cut ``(height, width, 3)`` into crops of patches; numbers in a patch are ordered y, x, channel."""
+    def _patches(self, canvas: Tensor) -> Tensor:
+        """View ``(height, width, 3)`` as crops of patches: row, column, patch row, patch column, y, x, channel."""
         side, step, patch = self.geometry.crop_pixels, self.geometry.window_pixels, self.geometry.patch_pixels
         crops = canvas.unfold(0, side, step).unfold(1, side, step)
-        patches = crops.unfold(3, patch, patch).unfold(4, patch, patch)
-        return patches.permute(0, 1, 3, 4, 5, 6, 2).reshape(-1, self.geometry.patches_per_side**2, 3 * patch**2)
+        return crops.unfold(3, patch, patch).unfold(4, patch, patch).permute(0, 1, 3, 4, 5, 6, 2)
 
     def _real_pixels(self, length: int, start: int, extent: int) -> Tensor:
         """``(crops, patches)`` along one axis: pixels of each patch that show the image."""

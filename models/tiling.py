@@ -210,7 +210,7 @@ def choose_target_tiling(
 ) -> tuple[int, int]:
     """Cut an image into at least ``min_crops`` and at most ``max_crops`` crops, however small it is.
 
-    The tiling that wastes least on padding, which is the one whose aspect ratio is nearest to the image's. Where several
+    The tiling that wastes least on padding: the one whose aspect ratio is nearest to the image's. Where several
     are equal the one with fewest crops, then fewest rows. The image is scaled up or down to fill it.
 
     Args:

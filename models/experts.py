@@ -1,0 +1,121 @@
+"""A mixture of experts whose number of experts per token is an argument of the call."""
+
+# Shape suffixes: T = tokens, D = width of the model, E = experts, K = experts per token, F = hidden width of an
+# expert, R = T * K rows, one for each (token, chosen expert).
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.config import MolmoConfig
+
+# Up to this many rows, copying the chosen experts' weights costs less than the launches that sorting needs.
+MAX_GATHERED_ROWS = 16
+
+
+class Router(nn.Module):
+    """Choose experts for each token and weigh them by a softmax over all experts, in float32.
+
+    As in OLMoE (Muennighoff et al., 2024) the weights of the chosen experts are not renormalised.
+    """
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.trained_top_k = config.top_k
+        self.match_mass = config.match_router_mass
+        self.linear = nn.Linear(config.hidden_dim, config.num_experts, bias=False)
+
+    def forward(self, x_TD: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        """Route tokens.
+
+        Args:
+            x_TD: ``(tokens, width)``.
+            top_k: Experts per token.
+
+        Returns:
+            Weights ``(tokens, top_k)`` in the dtype of ``x_TD`` and expert indices ``(tokens, top_k)``.
+        """
+        probability_TE = self.linear(x_TD).softmax(dim=-1, dtype=torch.float32)
+        weight_TK, expert_TK = probability_TE.topk(top_k, dim=-1)
+        if self.match_mass and top_k != self.trained_top_k:
+            trained_mass_T1 = probability_TE.topk(self.trained_top_k, dim=-1).values.sum(dim=-1, keepdim=True)
+            weight_TK = weight_TK * (trained_mass_T1 / weight_TK.sum(dim=-1, keepdim=True))
+        return weight_TK.to(x_TD.dtype), expert_TK
+
+
+class Experts(nn.Module):
+    """The experts' weights, stacked, and three ways to run the chosen ones.
+
+    Few rows on a GPU gather their experts' weights; many rows are sorted by expert and multiplied in groups; elsewhere
+    a loop runs over the experts that were chosen.
+    """
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(config.num_experts, 2 * config.ffn_dim, config.hidden_dim))
+        self.down = nn.Parameter(torch.empty(config.num_experts, config.hidden_dim, config.ffn_dim))
+
+    def forward(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+        """Sum the chosen experts' outputs, weighted: ``(tokens, width)`` in and out."""
+        if not x_TD.is_cuda:
+            return self._loop(x_TD, weight_TK, expert_TK)
+        if expert_TK.numel() <= MAX_GATHERED_ROWS and not torch.is_grad_enabled():
+            return self._gathered(x_TD, weight_TK, expert_TK)
+        if self._can_group(x_TD):
+            return self._grouped(x_TD, weight_TK, expert_TK)
+        return self._loop(x_TD, weight_TK, expert_TK)
+
+    def _can_group(self, x_TD: Tensor) -> bool:
+        """Tell whether the grouped kernel takes these shapes: bfloat16, rows a multiple of 16 bytes long."""
+        return x_TD.dtype == torch.bfloat16 and self.down.shape[1] % 8 == 0 and self.down.shape[2] % 8 == 0
+
+    def _gathered(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+        num_tokens, top_k = expert_TK.shape
+        expert_R = expert_TK.flatten()
+        x_RD1 = x_TD[:, None, :, None].expand(-1, top_k, -1, -1).flatten(0, 1)
+        gate, up = torch.bmm(self.gate_up[expert_R], x_RD1).squeeze(-1).chunk(2, dim=-1)
+        out_RD = torch.bmm(self.down[expert_R], (F.silu(gate) * up).unsqueeze(-1)).squeeze(-1)
+        return torch.bmm(weight_TK.unsqueeze(1), out_RD.view(num_tokens, top_k, -1)).squeeze(1)
+
+    def _grouped(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+        num_tokens, top_k = expert_TK.shape
+        expert_R, order_R = expert_TK.flatten().sort(stable=True)
+        experts_E = torch.arange(len(self.gate_up), device=x_TD.device)
+        end_E = torch.searchsorted(expert_R, experts_E, right=True, out_int32=True)
+        x_RD = x_TD[order_R // top_k]
+        gate, up = F.grouped_mm(x_RD, self.gate_up.transpose(1, 2), offs=end_E).chunk(2, dim=-1)
+        out_RD = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=end_E)
+        # Back to the tokens' order, so that the sum over a token's experts is one product without atomics.
+        unsorted_RD = torch.empty_like(out_RD).index_copy(0, order_R, out_RD)
+        return torch.bmm(weight_TK.unsqueeze(1), unsorted_RD.view(num_tokens, top_k, -1)).squeeze(1)
+
+    def _loop(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+        out_TD = torch.zeros_like(x_TD)
+        expert_R, order_R = expert_TK.flatten().sort(stable=True)
+        experts, counts = expert_R.unique_consecutive(return_counts=True)
+        token_R = order_R // expert_TK.shape[1]
+        weight_R1 = weight_TK.flatten()[order_R].unsqueeze(1)
+        start = 0
+        for expert, count in zip(experts.tolist(), counts.tolist(), strict=True):
+            rows = slice(start, start + count)
+            start += count
+            gate, up = F.linear(x_TD[token_R[rows]], self.gate_up[expert]).chunk(2, dim=-1)
+            out_rows = F.linear(F.silu(gate) * up, self.down[expert]) * weight_R1[rows]
+            out_TD = out_TD.index_add(0, token_R[rows], out_rows)
+        return out_TD
+
+
+class MoE(nn.Module):
+    """Router and experts in the place of a feed-forward layer."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.router = Router(config)
+        self.experts = Experts(config)
+
+    def forward(self, x_BSD: Tensor, top_k: int) -> Tensor:
+        """Run the mixture: ``(batch, sequence, width)`` in and out."""
+        x_TD = x_BSD.flatten(0, 1)
+        weight_TK, expert_TK = self.router(x_TD, top_k)
+        out: Tensor = self.experts(x_TD, weight_TK, expert_TK).view_as(x_BSD)
+        return out

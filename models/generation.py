@@ -1,0 +1,220 @@
+"""Greedy and sampled generation: one prefill, then one decode step a token, over a cache of the active blocks only."""
+
+# Shape suffixes: B = requests, S = ids of the prompt, N = new tokens, V = vocabulary.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.inputs import ModelInputs
+from models.knobs import KnobSetting
+from models.kv_cache import KVCache
+from models.molmo import Molmo, token_positions
+from models.stages import DECODE, PREFILL, TOTAL, stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Draw tokens instead of taking the likeliest.
+
+    Args:
+        temperature: Divides the logits.
+        top_p: Keep the likeliest tokens whose probabilities first reach this sum (nucleus sampling).
+        seed: Of the generator that draws.
+
+    Raises:
+        ValueError: If the temperature is not positive or top_p not in (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature: must be above 0 (leave sampling out for greedy), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: must be in (0, 1], got {self.top_p}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What a batch of requests answered.
+
+    Args:
+        token_ids: ``(batch, new_tokens)``; a stop token is included, and rows that stopped earlier go on with it.
+        logits: ``(batch, new_tokens, embedding_size)`` that each token was chosen from, where asked for.
+    """
+
+    token_ids: Tensor
+    logits: Tensor | None
+
+
+class _Chooser:
+    """Pick the next token of each request from its logits."""
+
+    def __init__(self, sampling: Sampling | None, device: torch.device) -> None:
+        self._sampling = sampling
+        self._generator = None if sampling is None else torch.Generator(device).manual_seed(sampling.seed)
+
+    def __call__(self, logits_BV: Tensor) -> Tensor:
+        if self._sampling is None:
+            return logits_BV.argmax(dim=-1)
+        probability_BV = (logits_BV.float() / self._sampling.temperature).softmax(dim=-1)
+        if self._sampling.top_p < 1:
+            sorted_BV, order_BV = probability_BV.sort(dim=-1, descending=True)
+            # A token stays if those before it have not reached the sum, so the likeliest always stays.
+            sorted_BV = sorted_BV * (sorted_BV.cumsum(dim=-1) - sorted_BV < self._sampling.top_p)
+            probability_BV = torch.zeros_like(sorted_BV).scatter(1, order_BV, sorted_BV)
+        return probability_BV.multinomial(1, generator=self._generator).squeeze(1)
+
+
+@torch.inference_mode()
+def generate(
+    model: Molmo,
+    inputs: ModelInputs,
+    *,
+    setting: KnobSetting | None = None,
+    max_new_tokens: int,
+    stop_token_ids: Sequence[int] = (),
+    sampling: Sampling | None = None,
+    keep_logits: bool = False,
+) -> Generation:
+    """Answer a batch of requests, all with one setting.
+
+    Marks the stages of ``models.stages``. Without stop tokens nothing waits for the device between tokens.
+
+    Args:
+        model: The model.
+        inputs: The requests, on the model's device.
+        setting: Knobs; everything on if ``None``.
+        max_new_tokens: Most tokens to generate.
+        stop_token_ids: Tokens that end an answer.
+        sampling: How to draw tokens; greedy if ``None``.
+        keep_logits: Whether to return the logits of each step.
+
+    Raises:
+        ValueError: If no token may be generated, the positions do not suffice, or the setting does not fit the model.
+    """
+    setting = model.checked(setting)
+    batch, prompt_length = inputs.input_ids.shape
+    capacity = prompt_length + max_new_tokens
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: must be 1 or more, got {max_new_tokens}")
+    if capacity > model.config.max_position_embeddings:
+        raise ValueError(
+            f"max_new_tokens: prompt of {prompt_length} tokens + {max_new_tokens} exceeds the model's "
+            f"{model.config.max_position_embeddings} positions"
+        )
+    weight = model.language_model.head.weight
+    cache = KVCache(
+        model.config,
+        num_slots=setting.num_active_blocks,
+        batch_size=batch,
+        capacity=capacity,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    choose = _Chooser(sampling, weight.device)
+    tokens: list[Tensor] = []
+    kept: list[Tensor] = []
+    with stage(TOTAL):
+        vision_tokens = model.encode_images(inputs)
+        with stage(PREFILL):
+            logits_BV = _prefill(model, inputs, vision_tokens, setting, cache)
+            token_B = choose(logits_BV)
+        with stage(DECODE):
+            stops = _Stops(stop_token_ids, weight.device)
+            decode = _Decode(model, inputs, setting, cache)
+            while True:
+                token_B = stops.replace_finished(token_B)
+                tokens.append(token_B)
+                if keep_logits:
+                    kept.append(logits_BV)
+                if len(tokens) == max_new_tokens or stops.all_finished(token_B):
+                    break
+                logits_BV = decode(token_B)
+                token_B = choose(logits_BV)
+    return Generation(
+        token_ids=torch.stack(tokens, dim=1),
+        logits=torch.stack(kept, dim=1) if keep_logits else None,
+    )
+
+
+def _prefill(
+    model: Molmo, inputs: ModelInputs, vision_tokens: Tensor | None, setting: KnobSetting, cache: KVCache
+) -> Tensor:
+    """Run the prompt and return the logits of each request's last id, ``(batch, vocabulary)``."""
+    hidden_BSD = model.language_model(
+        model.embed(inputs, vision_tokens),
+        token_positions(inputs),
+        active_blocks=setting.active_blocks,
+        top_k=setting.top_k,
+        cache=cache,
+    )
+    if len(hidden_BSD) == 1:
+        last_BD = hidden_BSD[:, -1]
+    else:
+        rows = torch.arange(len(hidden_BSD), device=hidden_BSD.device)
+        last_BD = hidden_BSD[rows, inputs.num_tokens - 1]
+    logits: Tensor = model.language_model.head(last_BD)
+    return logits
+
+
+class _Decode:
+    """Run one token after another behind a prefilled prompt."""
+
+    def __init__(self, model: Molmo, inputs: ModelInputs, setting: KnobSetting, cache: KVCache) -> None:
+        self._model = model
+        self._setting = setting
+        self._cache = cache
+        batch, prompt_length = inputs.input_ids.shape
+        if batch == 1:
+            self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
+            self._visible: Tensor | None = None
+        else:
+            self._positions_B1 = inputs.num_tokens[:, None].clone()
+            self._visible = inputs.valid
+
+    def __call__(self, token_B: Tensor) -> Tensor:
+        """Return the logits behind one more token of each request, ``(batch, vocabulary)``."""
+        mask = None
+        if self._visible is not None:
+            self._visible = torch.cat([self._visible, torch.ones_like(self._visible[:, :1])], dim=1)
+            mask = self._visible[:, None, None]
+        language_model = self._model.language_model
+        hidden_B1D = language_model(
+            language_model.embed(token_B[:, None]),
+            self._positions_B1,
+            active_blocks=self._setting.active_blocks,
+            top_k=self._setting.top_k,
+            mask=mask,
+            cache=self._cache,
+        )
+        self._positions_B1 = self._positions_B1 + 1
+        logits: Tensor = language_model.head(hidden_B1D[:, 0])
+        return logits
+
+
+class _Stops:
+    """Remember which requests have met a stop token."""
+
+    def __init__(self, stop_token_ids: Sequence[int], device: torch.device) -> None:
+        self._ids = torch.tensor(list(stop_token_ids), device=device) if stop_token_ids else None
+        self._finished_B: Tensor | None = None
+
+    def replace_finished(self, token_B: Tensor) -> Tensor:
+        """Keep finished requests at a stop token."""
+        if self._ids is None or self._finished_B is None:
+            return token_B
+        return torch.where(self._finished_B, self._ids[0], token_B)
+
+    def all_finished(self, token_B: Tensor) -> bool:
+        """Note new stop tokens; wait for the device only if there are any to look for."""
+        if self._ids is None:
+            return False
+        met_B = torch.isin(token_B, self._ids)
+        self._finished_B = met_B if self._finished_B is None else self._finished_B | met_B
+        return bool(self._finished_B.all())

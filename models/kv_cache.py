@@ -1,0 +1,61 @@
+"""Keys and values of the tokens that a request has already run, one slot for each active block."""
+
+import torch
+from torch import Tensor
+
+from models.config import MolmoConfig
+
+
+class KVCache:
+    """Memory for a batch of requests, allocated once and filled in place. Skipped blocks own none of it.
+
+    Args:
+        config: Shape of the model.
+        num_slots: Active blocks.
+        batch_size: Requests.
+        capacity: Most tokens a request may reach.
+        device: Where to allocate.
+        dtype: Type of keys and values.
+    """
+
+    def __init__(
+        self,
+        config: MolmoConfig,
+        *,
+        num_slots: int,
+        batch_size: int,
+        capacity: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        shape = (num_slots, 2, batch_size, config.num_kv_heads, capacity, config.head_dim)
+        self._memory = torch.empty(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the cache holds."""
+        return self._memory.nbytes
+
+    def append(self, slot: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new tokens of one block and return all of its keys and values so far.
+
+        The length grows only by ``advance``, once all blocks have stored the same tokens.
+
+        Args:
+            slot: Which active block, counted from 0.
+            key: ``(batch, kv_heads, new_tokens, head_dim)``.
+            value: Same shape.
+
+        Returns:
+            Keys and values, each ``(batch, kv_heads, length + new_tokens, head_dim)``, as views.
+        """
+        end = self.length + key.shape[2]
+        memory = self._memory[slot]
+        memory[0, :, :, self.length : end] = key
+        memory[1, :, :, self.length : end] = value
+        return memory[0, :, :, :end], memory[1, :, :, :end]
+
+    def advance(self, num_tokens: int) -> None:
+        """Count tokens that every block has stored."""
+        self.length += num_tokens

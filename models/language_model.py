@@ -1,0 +1,182 @@
+"""Molmo's decoder-only language model: OLMoE, OLMo 2 or Qwen2 blocks, of which a request runs those it names."""
+
+# Shape suffixes: B = requests, S = new tokens, C = tokens in the cache with the new ones, D = width, H = query heads,
+# G = key/value heads, K = width of a head, V = vocabulary.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.config import MolmoConfig
+from models.experts import MoE
+from models.kv_cache import KVCache
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding over two halves of a head (Su et al., 2021), in float32."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.theta = config.rope_theta
+
+    def forward(self, positions_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine, each ``(batch, sequence, 1, head_dim / 2)``."""
+        exponent = torch.arange(0, self.head_dim, 2, device=positions_BS.device, dtype=torch.float32) / self.head_dim
+        angle = positions_BS[:, :, None, None].float() / self.theta**exponent
+        return angle.cos(), angle.sin()
+
+
+def rotate(heads_BSHK: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each head by the angle of its position."""
+    first, second = heads_BSHK.float().chunk(2, dim=-1)
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return turned.to(heads_BSHK.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What the blocks of one forward pass share.
+
+    Args:
+        angles: Cosine and sine of the tokens' positions.
+        mask: Bool, true where a token may see another; broadcasts to ``(batch, heads, sequence, cached)``.
+        cache: Keys and values of earlier tokens.
+        top_k: Experts per token.
+    """
+
+    angles: tuple[Tensor, Tensor]
+    mask: Tensor | None
+    cache: KVCache | None
+    top_k: int
+
+
+class Attention(nn.Module):
+    """Causal attention with grouped key/value heads and a cache."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        kv_dim = config.num_kv_heads * config.head_dim
+        self.split = [config.hidden_dim, kv_dim, kv_dim]
+        self.head_dim = config.head_dim
+        self.num_heads = config.num_heads
+        self.is_grouped = config.num_kv_heads != config.num_heads
+        self.qkv = nn.Linear(config.hidden_dim, sum(self.split), bias=config.qkv_bias)
+        self.out = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
+        self.has_qk_norm = config.qk_norm
+        if config.qk_norm:
+            self.query_norm = nn.RMSNorm(config.hidden_dim, eps=config.norm_eps)
+            self.key_norm = nn.RMSNorm(kv_dim, eps=config.norm_eps)
+
+    def forward(self, x_BSD: Tensor, shared: Shared, slot: int) -> Tensor:
+        """Mix each token with those before it: ``(batch, sequence, width)`` in and out."""
+        query, key, value = self.qkv(x_BSD).split(self.split, dim=-1)
+        if self.has_qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        heads = rotate(torch.cat([query, key], dim=-1).unflatten(-1, (-1, self.head_dim)), *shared.angles)
+        query_BHSK = heads[:, :, : self.num_heads].transpose(1, 2)
+        key_BGCK = heads[:, :, self.num_heads :].transpose(1, 2)
+        value_BGCK = value.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        if shared.cache is not None:
+            key_BGCK, value_BGCK = shared.cache.append(slot, key_BGCK, value_BGCK)
+        mixed = F.scaled_dot_product_attention(
+            query_BHSK,
+            key_BGCK,
+            value_BGCK,
+            attn_mask=shared.mask,
+            # A single new token may see everything; the kernel's causal mask would align it with the first key.
+            is_causal=shared.mask is None and query_BHSK.shape[2] > 1,
+            enable_gqa=self.is_grouped,
+        )
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class MLP(nn.Module):
+    """SwiGLU feed-forward layer of the dense models."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        # Up first, then gate: the order of the released checkpoints.
+        self.up_gate = nn.Linear(config.hidden_dim, 2 * config.ffn_dim, bias=False)
+        self.down = nn.Linear(config.ffn_dim, config.hidden_dim, bias=False)
+
+    def forward(self, x_BSD: Tensor, top_k: int) -> Tensor:  # top_k: the signature of MoE
+        """Transform each token: ``(batch, sequence, width)`` in and out."""
+        up, gate = self.up_gate(x_BSD).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+class Block(nn.Module):
+    """Transformer block; normalises its layers' inputs, or their outputs in OLMo 2."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.norm_after = config.norm_after
+        self.attention_norm = nn.RMSNorm(config.hidden_dim, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.hidden_dim, eps=config.norm_eps)
+        self.ffn: MoE | MLP = MoE(config) if config.is_moe else MLP(config)
+
+    def forward(self, x_BSD: Tensor, shared: Shared, slot: int) -> Tensor:
+        """Run the block: ``(batch, sequence, width)`` in and out. ``slot`` is its place among the active blocks."""
+        if self.norm_after:
+            x_BSD = x_BSD + self.attention_norm(self.attention(x_BSD, shared, slot))
+            change_BSD: Tensor = self.ffn_norm(self.ffn(x_BSD, shared.top_k))
+        else:
+            x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), shared, slot)
+            change_BSD = self.ffn(self.ffn_norm(x_BSD), shared.top_k)
+        return x_BSD + change_BSD
+
+
+class LanguageModel(nn.Module):
+    """Embedding, blocks, final norm and output head."""
+
+    def __init__(self, config: MolmoConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.embedding_size + config.additional_vocab_size, config.hidden_dim)
+        self.rotary = Rotary(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.norm = nn.RMSNorm(config.hidden_dim, eps=config.norm_eps)
+        self.head = nn.Linear(config.hidden_dim, config.embedding_size, bias=False)
+
+    def embed(self, input_ids_BS: Tensor) -> Tensor:
+        """Look up ids, padding as id 0: ``(batch, sequence, width)``."""
+        embedded: Tensor = self.embedding(input_ids_BS.clamp(min=0))
+        return embedded
+
+    def forward(
+        self,
+        x_BSD: Tensor,
+        positions_BS: Tensor,
+        *,
+        active_blocks: Sequence[int],
+        top_k: int,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run the active blocks and the final norm.
+
+        Args:
+            x_BSD: ``(batch, sequence, width)`` embedded tokens.
+            positions_BS: ``(batch, sequence)`` position of each token.
+            active_blocks: Indices of the blocks that run.
+            top_k: Experts per token.
+            mask: Bool, true where a token may see another; broadcasts to ``(batch, heads, sequence, cached)``. Without
+                it, tokens see those before them.
+            cache: Where keys and values of earlier tokens lie and of these are put.
+
+        Returns:
+            ``(batch, sequence, width)`` hidden states, to be given to ``head``.
+        """
+        shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=top_k)
+        for slot, index in enumerate(active_blocks):
+            x_BSD = self.blocks[index](x_BSD, shared, slot)
+        if cache is not None:
+            cache.advance(x_BSD.shape[1])
+        normed: Tensor = self.norm(x_BSD)
+        return normed
