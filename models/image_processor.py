@@ -121,7 +121,13 @@ def _as_pixels(image: ImageLike) -> Tensor:
         )
     if 0 in array.shape:
         raise ValueError(f"image: needs at least 1x1 pixels, got height {array.shape[0]} and width {array.shape[1]}")
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+    return (
+        torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        .permute(2, 0, 1)
+        .contiguous()
+        .to(torch.float32)
+        .div_(255)
+    )
 
 
 def _fitted_size(pixels: Tensor, canvas: tuple[int, int]) -> tuple[int, int]:

@@ -1,0 +1,180 @@
+"""From a question and an image to what the model is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.config import MolmoConfig
+from models.image_processor import ImageLike, ImageProcessor, ProcessedImage
+from models.inputs import ModelInputs
+from models.knobs import Tier, Tiling
+from models.tiling import ImageLayout
+from models.tokenizer import SpecialTokens, Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingExample:
+    """A conversation to learn from.
+
+    Args:
+        inputs: A batch of one request, without the last id.
+        labels: ``(1, sequence)``, int64: the id that follows each input id.
+        loss_mask: ``(1, sequence)``, float32: 1 where the label belongs to an answer or ends one, else 0.
+    """
+
+    inputs: ModelInputs
+    labels: Tensor
+    loss_mask: Tensor
+
+
+class MolmoProcessor:
+    """Turn questions and images into model inputs, as the released models expect them.
+
+    A request is the begin id, the image's ids and the text's; or, where the text holds the image placeholder, the
+    image's ids take its place. Nothing about a call is kept: tier and tiling are arguments.
+
+    Args:
+        config: The model's shape.
+        special_tokens: Ids with a meaning of their own.
+        tokenizer: Text to ids and back.
+    """
+
+    def __init__(self, config: MolmoConfig, special_tokens: SpecialTokens, tokenizer: Tokenizer) -> None:
+        self.image_processor = ImageProcessor(config)
+        self.special_tokens = special_tokens
+        self.tokenizer = tokenizer
+
+    def __call__(
+        self,
+        question: str,
+        image: ImageLike | None = None,
+        *,
+        style: str | None = None,
+        tier: Tier | None = None,
+        tiling: Tiling = "target",
+    ) -> ModelInputs:
+        """Prepare one question.
+
+        Args:
+            question: The user's words.
+            image: A picture or an RGB array, see ``ImageProcessor``.
+            style: Name of an answering style that the models were trained with, such as ``vqa2`` for short answers;
+                ``None`` for free conversation.
+            tier: Range of crops; ``None`` cuts as the released model does.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Returns:
+            A batch of one request.
+
+        Raises:
+            ValueError: If the image cannot be used, or the question holds placeholders that do not match it.
+        """
+        ids = self.tokenizer.encode(format_question(question, style=style))
+        return self.from_token_ids(ids, image, tier=tier, tiling=tiling)
+
+    def from_token_ids(
+        self,
+        text_token_ids: Sequence[int],
+        image: ImageLike | None = None,
+        *,
+        tier: Tier | None = None,
+        tiling: Tiling = "target",
+    ) -> ModelInputs:
+        """Prepare a text that is tokenised already, with no begin id.
+
+        Args:
+            text_token_ids: Ids of the whole prompt, the image placeholder at most once among them.
+            image: A picture or an RGB array, see ``ImageProcessor``.
+            tier: Range of crops; ``None`` cuts as the released model does.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Returns:
+            A batch of one request.
+
+        Raises:
+            ValueError: If the image cannot be used, or the text holds placeholders that do not match it.
+        """
+        ids = list(text_token_ids)
+        num_placeholders = ids.count(self.special_tokens.image_id)
+        if num_placeholders > int(image is not None):
+            raise ValueError(
+                f"text: holds the image placeholder {num_placeholders} times, "
+                f"but {'one image was' if image is not None else 'no image was'} given"
+            )
+        if image is None:
+            return ModelInputs(input_ids=torch.tensor([[self.special_tokens.bos_id, *ids]]))
+        processed = self.image_processor(image, tier=tier, tiling=tiling)
+        split = ids.index(self.special_tokens.image_id) if num_placeholders else 0
+        return self._join(ids[:split], processed, ids[split + num_placeholders :])
+
+    def training_example(
+        self,
+        turns: Sequence[tuple[str, str]],
+        image: ImageLike | None = None,
+        *,
+        tier: Tier | None = None,
+        tiling: Tiling = "target",
+    ) -> TrainingExample:
+        """Prepare a conversation to learn its answers from.
+
+        Args:
+            turns: Questions and answers in order. A style goes in front of the question by the caller.
+            image: A picture or an RGB array; it belongs to the whole conversation and comes first.
+            tier: Range of crops; ``None`` cuts as the released model does.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Raises:
+            ValueError: If there is no turn, the image cannot be used, or a turn holds an image placeholder.
+        """
+        if not turns:
+            raise ValueError("turns: needs at least one question and answer, got none")
+        ids: list[int] = []
+        is_answer: list[int] = []
+        for question, answer in turns:
+            question_ids = self.tokenizer.encode(format_question(question))
+            answer_ids = [*self.tokenizer.encode(f" {answer}"), self.special_tokens.eos_id]
+            ids += question_ids + answer_ids
+            is_answer += [0] * len(question_ids) + [1] * len(answer_ids)
+        if self.special_tokens.image_id in ids:
+            raise ValueError("turns: an image placeholder cannot be trained on; the image comes first")
+        inputs = self.from_token_ids(ids[:-1], image, tier=tier, tiling=tiling)
+        labels = torch.cat([inputs.input_ids[0, 1:], torch.tensor(ids[-1:])])
+        loss_mask = torch.zeros(len(labels))
+        loss_mask[-len(ids) :] = torch.tensor(is_answer, dtype=torch.float32)
+        return TrainingExample(inputs=inputs, labels=labels[None], loss_mask=loss_mask[None])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of generated ids, up to the first end id."""
+        ids = list(token_ids)
+        if self.special_tokens.eos_id in ids:
+            ids = ids[: ids.index(self.special_tokens.eos_id)]
+        return self.tokenizer.decode(ids).strip()
+
+    def _join(self, before: list[int], image: ProcessedImage, after: list[int]) -> ModelInputs:
+        head = [self.special_tokens.bos_id, *before]
+        # Dropped tokens stay negative. The reference implementation shifts them too, so that 100 ids before the image
+        # turn them into positions and scatter dropped patches over the text.
+        positions = image.layout.token_positions()
+        token_index = positions.where(positions < 0, positions + len(head))
+        return ModelInputs(
+            input_ids=torch.tensor([head + self._image_ids(image.layout) + after]),
+            crops=image.crops[None],
+            patch_mask=image.patch_mask[None],
+            token_index=token_index[None],
+        )
+
+    def _image_ids(self, layout: ImageLayout) -> list[int]:
+        """Ids of an image: overview, then image, each between a start and an end id."""
+        special = self.special_tokens
+        ids: list[int] = []
+        for rows, columns in layout.token_grids:
+            row = [special.im_patch_id] * columns + [special.im_col_id]
+            ids += [special.im_start_id, *row * rows, special.im_end_id]
+        return ids
+
+
+def format_question(question: str, *, style: str | None = None) -> str:
+    """Write a question as the models were trained to read it, leading space included."""
+    return f" User: {question if style is None else f'{style}: {question}'} Assistant:"
