@@ -110,7 +110,7 @@ def _as_pixels(image: ImageLike) -> Tensor:
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"image: needs at least 1x1 pixels, got height {image.height} and width {image.width}")
-        array = np.array(ImageOps.exif_transpose(image.convert("RGB")))
+        array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     elif isinstance(image, np.ndarray):
         array = image
     else:
