@@ -110,6 +110,10 @@ def _as_pixels(image: ImageLike) -> Tensor:
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"image: needs at least 1x1 pixels, got height {image.height} and width {image.width}")
+        if image.mode[0] in "IF":
+            raise ValueError(
+                f"image: needs 8 bits a channel, got a picture of mode {image.mode!r}; scale it down first"
+            )
         array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     elif isinstance(image, np.ndarray):
         array = image

@@ -141,6 +141,7 @@ def test_shapes_follow_the_layout_for_any_size(height: int, width: int, min_crop
         (np.zeros((4, 4, 4), dtype=np.uint8), r"uint8 of shape \(height, width, 3\), got uint8 of shape \(4, 4, 4\)"),
         (np.zeros((0, 4, 3), dtype=np.uint8), "needs at least 1x1 pixels, got height 0 and width 4"),
         (Image.new("RGB", (4, 0)), "needs at least 1x1 pixels, got height 0 and width 4"),
+        (Image.new("I;16", (4, 4)), "needs 8 bits a channel, got a picture of mode 'I;16'"),
         (np.zeros((1, 4000, 3), dtype=np.uint8), "too thin, 1x4000 pixels"),
         ("cat.png", "must be a PIL image or a uint8 array, got str"),
     ],
