@@ -174,10 +174,16 @@ STANDARD_TIERS = (
 )
 
 
-def standard_grid(num_blocks: int, *, top_k: tuple[int, ...], block_counts: tuple[int, ...]) -> KnobGrid:
-    """Build a grid with the standard tiers and evenly spread blocks."""
+def spread_grid(
+    num_blocks: int,
+    *,
+    top_k: tuple[int, ...],
+    block_counts: tuple[int, ...],
+    tiers: tuple[Tier, ...] = STANDARD_TIERS,
+) -> KnobGrid:
+    """Build a grid whose active blocks are spread evenly over the model."""
     blocks_by_count = {count: spread_blocks(num_blocks, count) for count in block_counts}
-    return KnobGrid(tiers=STANDARD_TIERS, top_k=top_k, blocks_by_count=blocks_by_count)
+    return KnobGrid(tiers=tiers, top_k=top_k, blocks_by_count=blocks_by_count)
 
 
-MOLMOE_1B_GRID = standard_grid(16, top_k=(4, 6, 8, 10, 12), block_counts=(8, 10, 12, 14, 16))
+MOLMOE_1B_GRID = spread_grid(16, top_k=(4, 6, 8, 10, 12), block_counts=(8, 10, 12, 14, 16))

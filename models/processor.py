@@ -38,13 +38,24 @@ class MolmoProcessor:
     Args:
         config: The model's shape.
         special_tokens: Ids with a meaning of their own.
-        tokenizer: Text to ids and back.
+        tokenizer: Text to ids and back. Without one only ``from_token_ids`` can be called.
     """
 
-    def __init__(self, config: MolmoConfig, special_tokens: SpecialTokens, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: MolmoConfig, special_tokens: SpecialTokens, tokenizer: Tokenizer | None = None) -> None:
         self.image_processor = ImageProcessor(config)
         self.special_tokens = special_tokens
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back.
+
+        Raises:
+            ValueError: If the processor was made without one.
+        """
+        if self._tokenizer is None:
+            raise ValueError("processor: has no tokenizer, so it takes token ids only; give it one to use text")
+        return self._tokenizer
 
     def __call__(
         self,

@@ -7,6 +7,8 @@ from typing import Protocol, cast
 
 from transformers import PreTrainedTokenizerFast
 
+from models.config import MolmoConfig
+
 END_OF_TEXT = "<|endoftext|>"
 _IMAGE_TOKENS = {
     "im_start_id": "<im_start>",
@@ -48,6 +50,16 @@ class SpecialTokens:
     im_patch_id: int
     im_col_id: int
     image_id: int
+
+    @classmethod
+    def of_shape(cls, config: MolmoConfig) -> "SpecialTokens":
+        """Place the image tokens right behind the vocabulary, as every released model has them.
+
+        For models without a tokenizer: the id of both ends is the vocabulary's last, which is only MolmoE's.
+        """
+        first, end_id = config.vocab_size, config.vocab_size - 1
+        names = ("im_start_id", "im_end_id", "im_patch_id", "im_col_id", "image_id")
+        return cls(bos_id=end_id, eos_id=end_id, **{name: first + index for index, name in enumerate(names)})
 
     @classmethod
     def from_ids(cls, ids: Mapping[str, int], *, bos_id: int, eos_id: int, source: str) -> "SpecialTokens":

@@ -1,0 +1,59 @@
+"""The table that a profile ends with: how long each component takes, and how far two equal runs lie apart."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from profiling.profile_plots import caption
+from profiling.profiler import KEY_FIELDS
+from profiling.statistics import summarize
+from profiling.table import ProfileTable
+
+TIMES: Final = (
+    "preprocess_ms",
+    "vision_encoder_ms",
+    "projector_ms",
+    "prefill_ms",
+    "decode_per_token_ms",
+    "total_ms",
+)
+
+
+def noise_floor_pct(records: pd.DataFrame, column: str) -> float:
+    """Return how far a run lies from the mean of the runs of the same request and setting, in percent, on average.
+
+    No estimator that sees only request and setting can have a smaller mean absolute percentage error than about this.
+    """
+    measured = records.dropna(subset=[column])
+    group = [field for field in KEY_FIELDS if field != "run_id"]
+    runs = measured.groupby(group)[column]
+    num_runs = runs.transform("size").to_numpy()
+    mean_ms = runs.transform("mean").to_numpy()
+    several = num_runs > 1
+    distance = np.abs(measured[column].to_numpy() - mean_ms)[several] / mean_ms[several]
+    # The mean of n runs contains the run itself, which pulls it nearer by sqrt((n - 1) / n).
+    return float(np.mean(distance / np.sqrt(1 - 1 / num_runs[several])) * 100)
+
+
+def print_summary(table: ProfileTable, console: Console) -> None:
+    """Print the distribution of each time over a profile."""
+    records = table.to_pandas()
+    summary = Table(title=caption(table.environment, len(records)), title_justify="left")
+    for heading in ("milliseconds", "n", "p50", "p90", "p95", "p99", "mean", "std", "run-to-run %"):
+        summary.add_column(heading, justify="left" if heading == "milliseconds" else "right")
+    for column in TIMES:
+        samples_ms = records[column].dropna().to_numpy()
+        if len(samples_ms) == 0:
+            continue
+        row = summarize(samples_ms)
+        figures = (row.p50, row.p90, row.p95, row.p99, row.mean, row.std)
+        summary.add_row(
+            column.removesuffix("_ms"),
+            str(len(samples_ms)),
+            *(f"{figure:.3f}" for figure in figures),
+            f"{noise_floor_pct(records, column):.2f}",
+        )
+    console.print(summary)

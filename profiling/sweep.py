@@ -1,0 +1,298 @@
+"""The ``profile`` command: sweep knob settings over requests, on one device or several, and go on where it stopped."""
+
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
+from models.config import MolmoConfig, released_hf_config
+from models.knobs import STANDARD_TIERS, KnobGrid, Tier, Tiling, spread_grid
+from models.molmo import Molmo
+from models.processor import MolmoProcessor
+from models.released import RELEASED
+from models.tokenizer import SpecialTokens
+from profiling.environment import collect_environment
+from profiling.jsonl import JsonlWriter, existing_keys
+from profiling.profile_plots import plot_components
+from profiling.profile_summary import print_summary
+from profiling.profiler import KEY_FIELDS, Key, Plan, Profiler
+from profiling.records import read_profiles, write_profile
+from profiling.schema import Environment, ProfileError, ProfileRecord
+from profiling.workload import SyntheticRequest, Workload, make_requests
+
+_log = logging.getLogger(__name__)
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+_SETTINGS_FILE = "sweep.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """The model to measure.
+
+    Args:
+        name: A snapshot directory, a hub id in the local cache, or, with random weights, a released model's name.
+        random_weights: Build the shape without weights; every record says so.
+        router_skew: With random weights: how unevenly the routers choose; 0 is almost even.
+        dtype: Type of the weights.
+    """
+
+    name: str
+    random_weights: bool = False
+    router_skew: float = 0.0
+    dtype: DtypeName = "bfloat16"
+
+    def load(self, device: str) -> Molmo:
+        """Load or build the model on a device."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        if self.random_weights:
+            return random_molmo(self.name, device=device, dtype=dtype, router_skew=self.router_skew)
+        return load_molmo(self.name, device=device, dtype=dtype)
+
+    def hf_config(self) -> dict[str, Any]:
+        """Return the content of the model's ``config.json``."""
+        if self.random_weights and self.name in RELEASED:
+            return released_hf_config(self.name)
+        return read_hf_config(snapshot_directory(self.name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridLevels:
+    """Levels of the knobs to measure. Which blocks run is spread evenly over the model.
+
+    Args:
+        tiers: Image tiers, cheapest first.
+        top_k: Experts per token; ``[0]`` for a dense model.
+        num_active_blocks: How many blocks run.
+    """
+
+    tiers: tuple[Tier, ...] = STANDARD_TIERS
+    top_k: tuple[int, ...] = (4, 6, 8, 10, 12)
+    num_active_blocks: tuple[int, ...] = (8, 10, 12, 14, 16)
+
+    def grid(self, config: MolmoConfig) -> KnobGrid:
+        """Build the grid for a model.
+
+        Raises:
+            ValueError: If the model has not that many blocks or experts.
+        """
+        grid = spread_grid(config.num_blocks, tiers=self.tiers, top_k=self.top_k, block_counts=self.num_active_blocks)
+        for setting in grid.settings():
+            setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
+        return grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep measures; the same for the run that starts it and those that resume it.
+
+    Args:
+        model: The model.
+        workload: The requests.
+        levels: The knobs.
+        tiling: How tiers are applied to images.
+        repeats: Timed runs of each request and setting.
+        settings_per_request: Measure only so many settings of each request, drawn at random; all if null.
+        split: Name of this part of the data, kept in the records.
+        seed: Of the order of measurements.
+    """
+
+    model: ModelSource
+    workload: Workload
+    levels: GridLevels = field(default_factory=GridLevels)
+    tiling: Tiling = "target"
+    repeats: int = 3
+    settings_per_request: int | None = None
+    split: str = "train"
+    seed: int = 42
+
+    def plan(self) -> Plan:
+        """Lay out the measurements."""
+        return Plan(
+            requests=make_requests(self.workload),
+            grid=self.levels.grid(MolmoConfig.from_hf(self.model.hf_config(), source=self.model.name)),
+            repeats=self.repeats,
+            tiling=self.tiling,
+            settings_per_request=self.settings_per_request,
+            split=self.split,
+            seed=self.seed,
+        )
+
+
+def profile(
+    sweep: Sweep,
+    output_dir: Path,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    devices: int = 1,
+    num_threads: int | None = None,
+) -> None:
+    """Measure how long each component takes, for every request and knob setting.
+
+    Writes one JSON Lines row a measurement to ``output_dir``; started again with the same arguments it goes on where it
+    stopped. At the end it joins the rows to ``profile.parquet``, prints a summary and draws ``components.png``.
+
+    Args:
+        sweep: What to measure.
+        output_dir: Folder of the results.
+        device: Where to run.
+        devices: How many devices of that kind; the requests are shared out among them, one process each.
+        num_threads: CPU threads of each process; PyTorch's choice if null.
+    """
+    console = Console()
+    plan = sweep.plan()
+    _check_devices(device, devices)
+    _claim(output_dir, sweep)
+    shares = [plan.requests[rank::devices] for rank in range(devices)]
+    done = _done(output_dir)
+    total = plan.count(plan.requests)
+    console.print(f"{total} measurements of {len(plan.requests)} requests, {len(done)} done before, into {output_dir}")
+    workers = [
+        Worker(
+            sweep=sweep,
+            requests=share,
+            done=done,
+            path=output_dir / f"measurements-{rank}.jsonl",
+            device=f"{device}:{rank}" if device == "cuda" else device,
+            num_threads=num_threads,
+        )
+        for rank, share in enumerate(shares)
+    ]
+    with _progress(console) as progress:
+        task = progress.add_task("measuring", total=total, completed=len(done))
+        _run_workers(workers, lambda: progress.advance(task))
+    table = read_profiles(sorted(output_dir.glob("measurements-*.jsonl")))
+    write_profile(table, output_dir / "profile.parquet")
+    print_summary(table, console)
+    figure = plot_components(table.to_pandas(), table.environment)
+    figure.savefig(output_dir / "components.png", dpi=150)
+    console.print(f"wrote {output_dir / 'profile.parquet'} and {output_dir / 'components.png'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One process's share of a sweep.
+
+    Args:
+        sweep: What the whole sweep measures.
+        requests: The share of this worker.
+        done: Measurements to skip.
+        path: Where its records go.
+        device: Where it runs.
+        num_threads: CPU threads; PyTorch's choice if ``None``.
+    """
+
+    sweep: Sweep
+    requests: Sequence[SyntheticRequest]
+    done: frozenset[Key]
+    path: Path
+    device: str
+    num_threads: int | None
+
+    def run(self, advance: Callable[[], None]) -> None:
+        """Measure the share; ``advance`` is called after each record."""
+        if self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+        source = self.sweep.model
+        model = source.load(self.device)
+        processor = MolmoProcessor(model.config, SpecialTokens.of_shape(model.config))
+        environment = self._environment(source)
+        with JsonlWriter(self.path, environment) as writer:
+
+            def write(record: ProfileRecord) -> None:
+                writer.write(record)
+                advance()
+
+            Profiler(model, processor, self.sweep.plan()).run(self.requests, done=self.done, write=write)
+
+    def _environment(self, source: ModelSource) -> Environment:
+        return collect_environment(
+            torch.device(self.device),
+            engine="eager",
+            dtype=source.dtype,
+            model=source.name,
+            model_shape=source.hf_config(),
+            random_weights=source.random_weights,
+            router_skew=source.router_skew if source.random_weights else None,
+        )
+
+
+def _run_workers(workers: Sequence[Worker], advance: Callable[[], None]) -> None:
+    """Run one worker in this process, several in processes of their own.
+
+    Raises:
+        RuntimeError: If a worker's process failed; its own error stands above.
+    """
+    if len(workers) == 1:
+        workers[0].run(advance)
+        return
+    context = multiprocessing.get_context("spawn")
+    ticks: SimpleQueue[bool] = context.SimpleQueue()
+    processes = [context.Process(target=_work, args=(worker, ticks), daemon=True) for worker in workers]
+    for process in processes:
+        process.start()
+    working = len(processes)
+    while working:
+        if ticks.get():
+            advance()
+        else:
+            working -= 1
+    for process in processes:
+        process.join()
+    failed = [rank for rank, process in enumerate(processes) if process.exitcode]
+    if failed:
+        raise RuntimeError(f"profile: worker {failed} failed; what was measured is kept, the same command goes on")
+
+
+def _work(worker: Worker, ticks: "SimpleQueue[bool]") -> None:
+    """Run a worker in its process: a true tick for each record, a false one at the end."""
+    try:
+        worker.run(lambda: ticks.put(True))
+    finally:
+        ticks.put(False)
+
+
+def _check_devices(device: str, devices: int) -> None:
+    if devices < 1:
+        raise ValueError(f"devices: must be 1 or more, got {devices}")
+    if device == "cuda" and torch.cuda.device_count() < devices:
+        raise ValueError(f"devices: {devices} CUDA devices asked for, this machine has {torch.cuda.device_count()}")
+
+
+def _claim(output_dir: Path, sweep: Sweep) -> None:
+    """Note in the folder what is measured there, or check that a folder in use measures the same."""
+    file = output_dir / _SETTINGS_FILE
+    settings = json.dumps(asdict(sweep), indent=2)
+    if not file.exists():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        file.write_text(settings + "\n")
+    elif json.loads(file.read_text()) != json.loads(settings):
+        raise ProfileError(f"output_dir: {file} describes another sweep; give its arguments again or another folder")
+
+
+def _done(output_dir: Path) -> frozenset[Key]:
+    keys: set[Key] = set()
+    for path in sorted(output_dir.glob("measurements-*.jsonl")):
+        keys |= existing_keys(path, KEY_FIELDS)
+    return frozenset(keys)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
