@@ -1,0 +1,116 @@
+"""The front door: fit, validate, test and predict through LightningCLI, and the tools that train nothing."""
+
+import sys
+from collections.abc import Callable
+from inspect import getdoc
+from typing import Final
+
+from jsonargparse import auto_cli
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# Imported so that YAML may name the classes in them without a path.
+import callbacks
+import datamodules
+import lightning_modules
+from lightning_modules.calibration import calibrate_estimator
+from lightning_modules.checkpoints import check_maker, read_checkpoint
+from datamodules.benchmark import bench_data
+
+TOOLS: Final[dict[str, Callable[..., None]]] = {
+    "calibrate-estimator": calibrate_estimator,
+    "bench-data": bench_data,
+}
+LINKS: Final = ("devices", "shapes", "coefficients")
+
+
+class PunctualCLI(LightningCLI):
+    """Link what the data knows to the module, and test the best checkpoint once a fit is over."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what our configs have beyond Lightning's own."""
+        parser.add_argument("--observers", type=list[Callback], default=[], help="Callbacks besides the Trainer's own.")
+        for name in LINKS:  # ignored by modules that do not take it
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """Add the observers to the Trainer's callbacks."""
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.extend(self._get(self.config_init, "observers"))
+        return trainer
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, so that a fit ends with its error table."""
+        if not self.trainer.fast_dev_run and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best")
+
+    def _parse_ckpt_path(self) -> None:
+        """Build the module with a checkpoint's own hyper-parameters; Lightning's version cannot do it with links."""
+        config = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
+        path = config.get("ckpt_path")
+        if path is None:
+            return
+        checkpoint = read_checkpoint(path)
+        check_maker(checkpoint, config["model"]["class_path"].rpartition(".")[2], source=path)
+        arguments = config["model"]["init_args"]
+        for name, value in checkpoint["hyper_parameters"].items():
+            if name in arguments:
+                arguments[name] = value
+
+
+def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI | None:
+    """Run a command.
+
+    Args:
+        args: The command line without the program's name; that of this process if ``None``.
+        run: Whether to run Lightning's command, or only build trainer, module and data.
+
+    Returns:
+        What Lightning's commands built; nothing for a tool.
+
+    Raises:
+        ValueError: If the command is unknown, or something is wrong with what the user gave.
+    """
+    words = sys.argv[1:] if args is None else args
+    if run and (not words or words[0] in ("-h", "--help")):
+        _print_commands()
+        return None
+    if run and words[0] in TOOLS:
+        auto_cli(TOOLS[words[0]], args=words[1:], as_positional=False)
+        return None
+    if run and words[0] not in LightningCLI.subcommands() and not words[0].startswith("-"):
+        raise ValueError(f"{words[0]}: no such command, choose one of {', '.join(_commands())}")
+    return PunctualCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        load_from_checkpoint_support=False,
+        args=args,
+        run=run,
+    )
+
+
+def main() -> int:
+    """Run the command of this process; a user's mistake ends in one sentence."""
+    try:
+        cli_main()
+    except ValueError as err:
+        sys.stderr.write(f"error: {err}\n")
+        return 1
+    return 0
+
+
+def _commands() -> dict[str, str]:
+    functions = {name: getattr(Trainer, name) for name in LightningCLI.subcommands()} | TOOLS
+    return {name: (getdoc(function) or "").partition("\n")[0] for name, function in functions.items()}
+
+
+def _print_commands() -> None:
+    sys.stdout.write("usage: python main.py COMMAND [--config FILE ...] [--help] [--print_config]\n\ncommands:\n")
+    for name, summary in _commands().items():
+        sys.stdout.write(f"  {name:20} {summary}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
