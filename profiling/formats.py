@@ -22,7 +22,8 @@ def _read_json(path: Path, rows: RowReader) -> ProfileTable:
     try:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as err:
-        cut = ", the file may be cut short" if not err.doc[err.pos :].strip() else ""
+        is_cut = err.msg.startswith("Unterminated") or not err.doc[err.pos :].strip()
+        cut = ", the file may be cut short" if is_cut else ""
         raise ProfileError(f"{path}: line {err.lineno}, column {err.colno}: not JSON: {err.msg}{cut}") from err
     except UnicodeDecodeError as err:
         raise ProfileError(f"{path}: byte {err.start}: not UTF-8 text") from err

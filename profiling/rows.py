@@ -96,7 +96,9 @@ def read_environment(raw: object, path: Path) -> Environment:
 
 def explain(err: ValidationError) -> tuple[str, str]:
     """Word the first of a model's errors: with the value and the number of further errors, and without."""
-    first, *rest = err.errors(include_url=False)
+    # A default that waits for another field fails with it, and says nothing new.
+    own = [error for error in err.errors(include_url=False) if error["type"] != "default_factory_not_called"]
+    first, *rest = own
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     more = f" (and {len(rest)} more)" if rest else ""
     if first["type"] == "missing":
