@@ -24,12 +24,23 @@ class ModelInputs:
             the released models' inputs and mean "partly padded".
         token_index: ``(batch, crops, tokens)``, int64: position in ``input_ids`` of each pooled token, negative where
             the token is dropped.
+
+    Raises:
+        ValueError: If some, but not all, of an image's three tensors are given.
     """
 
     input_ids: Tensor
     crops: Tensor | None = None
     patch_mask: Tensor | None = None
     token_index: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        parts = {"crops": self.crops, "patch_mask": self.patch_mask, "token_index": self.token_index}
+        missing = [name for name, tensor in parts.items() if tensor is None]
+        if 0 < len(missing) < len(parts):
+            raise ValueError(
+                f"inputs: crops, patch_mask and token_index belong together, got no {' and no '.join(missing)}"
+            )
 
     @property
     def valid(self) -> Tensor:
