@@ -7,7 +7,9 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["main.py"])
     torch.manual_seed(0)

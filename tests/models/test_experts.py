@@ -1,0 +1,143 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.config import MolmoConfig
+from models.experts import Experts, MoE, Router
+from tests.small_models import tiny_config
+
+
+def mixture(**changes: object) -> tuple[MolmoConfig, MoE]:
+    config = tiny_config(**{"num_experts": 6, "top_k": 2, **changes})
+    moe = MoE(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in moe.parameters():
+            parameter.normal_(std=0.3, generator=generator)
+    return config, moe.eval()
+
+
+def by_hand(moe: MoE, x_TD: Tensor, top_k: int) -> Tensor:
+    """Run all experts on all tokens and keep the likeliest of each token."""
+    probability = (x_TD @ moe.router.linear.weight.T).softmax(dim=-1)
+    threshold = probability.sort(dim=-1, descending=True).values[:, top_k - 1 : top_k]
+    weight = probability * (probability >= threshold)
+    gate, up = torch.einsum("efd,td->tef", moe.experts.gate_up, x_TD).chunk(2, dim=-1)
+    out = torch.einsum("edf,tef->ted", moe.experts.down, F.silu(gate) * up)
+    return torch.einsum("te,ted->td", weight, out)
+
+
+@pytest.mark.parametrize("top_k", range(1, 7))
+def test_any_number_of_experts_equals_the_sum_by_hand(top_k: int) -> None:
+    _, moe = mixture()
+    x = torch.randn(2, 7, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(moe(x, top_k), by_hand(moe, x.flatten(0, 1), top_k).view(2, 7, 32))
+
+
+@pytest.mark.parametrize("num_tokens", [1, 5, 40])
+@pytest.mark.parametrize("top_k", [1, 2, 6])
+def test_three_ways_to_run_experts_agree(num_tokens: int, top_k: int) -> None:
+    _, moe = mixture()
+    moe = moe.bfloat16()
+    experts = moe.experts
+    with torch.no_grad():
+        x = torch.randn(num_tokens, 32, dtype=torch.bfloat16)
+        weight, chosen = moe.router(x, top_k)
+        loop = experts._loop(x, weight, chosen)
+        assert experts._can_group(x)
+        for run in (experts._gathered, experts._grouped):
+            assert (run(x, weight, chosen) - loop).abs().max() < 0.02 * loop.abs().max()
+
+
+def test_gathering_and_looping_agree_closely_in_float32() -> None:
+    _, moe = mixture()
+    x = torch.randn(9, 32)
+    with torch.no_grad():
+        weight, chosen = moe.router(x, 3)
+        torch.testing.assert_close(moe.experts._gathered(x, weight, chosen), moe.experts._loop(x, weight, chosen))
+
+
+def test_shapes_that_are_not_aligned_are_not_grouped() -> None:
+    _, aligned = mixture()
+    _, odd = mixture(ffn_dim=30)
+    assert aligned.experts._can_group(torch.empty(1, 32, dtype=torch.bfloat16))
+    assert not aligned.experts._can_group(torch.empty(1, 32))
+    assert not odd.experts._can_group(torch.empty(1, 32, dtype=torch.bfloat16))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("num_tokens", [1, 4, 300])
+def test_every_way_on_a_gpu_agrees_with_the_cpu(num_tokens: int) -> None:
+    _, moe = mixture(hidden_dim=64, ffn_dim=48)
+    moe = moe.bfloat16()
+    x = torch.randn(num_tokens, 64, dtype=torch.bfloat16)
+    with torch.no_grad():
+        weight, chosen = moe.router(x, 2)
+        expected = moe.experts._loop(x, weight, chosen).float()
+        on_gpu = moe.experts.cuda()
+        arguments = (x.cuda(), weight.cuda(), chosen.cuda())
+        for run in (on_gpu, on_gpu._loop, on_gpu._gathered, on_gpu._grouped):
+            error = (run(*arguments).float().cpu() - expected).abs().max()
+            assert error < 0.02 * expected.abs().max()
+
+
+def test_experts_that_no_token_chooses_get_no_gradient() -> None:
+    _, moe = mixture()
+    x = torch.randn(3, 32)
+    weight, chosen = torch.full((3, 2), 0.5), torch.tensor([[1, 4], [4, 1], [1, 4]])
+    moe.experts(x, weight, chosen).square().sum().backward()
+    gradient = moe.experts.gate_up.grad
+    assert gradient is not None
+    assert gradient.flatten(1).abs().sum(dim=1).nonzero().flatten().tolist() == [1, 4]
+
+
+def router_of(logits: list[float], **changes: object) -> tuple[Router, Tensor]:
+    """Build a router that gives a token of ones these logits."""
+    router = Router(tiny_config(hidden_dim=4, num_heads=1, num_experts=len(logits), **changes))
+    with torch.no_grad():
+        router.linear.weight.copy_(torch.tensor(logits)[:, None].expand(-1, 4) / 4)
+    return router, torch.ones(1, 4)
+
+
+# A softmax of these is 0.1, 0.4, 0.2, 0.3.
+LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().tolist()
+
+
+def test_weights_are_a_softmax_over_all_experts_not_renormalised() -> None:
+    router, x = router_of(LOGITS, top_k=2)
+    weight, expert = router(x, 3)
+    assert expert.tolist() == [[1, 3, 2]]
+    torch.testing.assert_close(weight, torch.tensor([[0.4, 0.3, 0.2]]))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "expected"), [(1, [0.7]), (2, [0.4, 0.3]), (3, [0.4 * 7 / 9, 0.3 * 7 / 9, 0.2 * 7 / 9])]
+)
+def test_matched_weights_sum_to_what_the_trained_top_k_would_have(top_k: int, expected: list[float]) -> None:
+    router, x = router_of(LOGITS, top_k=2, match_router_mass=True)
+    weight, _ = router(x, top_k)
+    torch.testing.assert_close(weight, torch.tensor([expected]))
+
+
+def test_matching_leaves_the_trained_top_k_bit_for_bit() -> None:
+    _, plain = mixture()
+    _, matched = mixture(match_router_mass=True)
+    x = torch.randn(1, 9, 32)
+    assert torch.equal(plain(x, 2), matched(x, 2))
+    assert not torch.allclose(plain(x, 4), matched(x, 4))
+
+
+def test_routing_is_in_float32_whatever_the_weights_are() -> None:
+    router, x = router_of(LOGITS, top_k=2)
+    weight, _ = router.bfloat16()(x.bfloat16(), 4)
+    assert weight.dtype == torch.bfloat16
+    assert weight.float().sum().item() == pytest.approx(1, abs=0.005)
+
+
+def test_experts_hold_stacked_weights() -> None:
+    config, moe = mixture()
+    experts: Experts = moe.experts
+    assert experts.gate_up.shape == (6, 2 * config.ffn_dim, 32)
+    assert experts.down.shape == (6, 32, config.ffn_dim)
