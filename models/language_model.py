@@ -14,6 +14,10 @@ from models.config import MolmoConfig
 from models.experts import MoE
 from models.kv_cache import KVCache
 
+# cuDNN's attention builds a plan for each new length of the cache, tens of milliseconds every time, and a cache grows
+# with every token. The switch is the process's: PyTorch has none for one call that is safe among threads.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 class Rotary(nn.Module):
     """Rotary position embedding over two halves of a head (Su et al., 2021), in float32."""
