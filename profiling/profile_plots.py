@@ -37,7 +37,8 @@ def plot_components(records: pd.DataFrame, environment: Environment) -> Figure:
         axes[1, 0].set(title="Prefill", xlabel="prompt tokens, vision tokens included", ylabel="ms")
         _draw(axes[1, 1], answers, "num_active_blocks", "decode_per_token_ms", by="top_k")
         axes[1, 1].set(title="Decode", xlabel="active blocks", ylabel="ms per token")
-        figure.suptitle(caption(environment, len(records)), fontsize=8)
+        band = "line: median, band: 5th to 95th percentile"
+        figure.suptitle(f"{caption(environment, len(records))}\n{band}", fontsize=8)
     return figure
 
 
@@ -46,7 +47,7 @@ def caption(environment: Environment, num_rows: int) -> str:
     weights = ", random weights" if environment.random_weights else ""
     return (
         f"{environment.model}{weights}, {environment.dtype}, {environment.engine} engine, {environment.device}, "
-        f"torch {environment.torch}, n = {num_rows}; line: median, band: 5th to 95th percentile"
+        f"torch {environment.torch}, n = {num_rows}"
     )
 
 

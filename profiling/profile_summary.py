@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -22,10 +23,11 @@ TIMES: Final = (
 )
 
 
-def noise_floor_pct(records: pd.DataFrame, column: str) -> float:
+def noise_floor_pct(records: pd.DataFrame, column: str) -> float | None:
     """Return how far a run lies from the mean of the runs of the same request and setting, in percent, on average.
 
     No estimator that sees only request and setting can have a smaller mean absolute percentage error than about this.
+    ``None`` if nothing was measured twice.
     """
     measured = records.dropna(subset=[column])
     group = [field for field in KEY_FIELDS if field != "run_id"]
@@ -33,6 +35,8 @@ def noise_floor_pct(records: pd.DataFrame, column: str) -> float:
     num_runs = runs.transform("size").to_numpy()
     mean_ms = runs.transform("mean").to_numpy()
     several = num_runs > 1
+    if not several.any():
+        return None
     distance = np.abs(measured[column].to_numpy() - mean_ms)[several] / mean_ms[several]
     # The mean of n runs contains the run itself, which pulls it nearer by sqrt((n - 1) / n).
     return float(np.mean(distance / np.sqrt(1 - 1 / num_runs[several])) * 100)
@@ -41,19 +45,23 @@ def noise_floor_pct(records: pd.DataFrame, column: str) -> float:
 def print_summary(table: ProfileTable, console: Console) -> None:
     """Print the distribution of each time over a profile."""
     records = table.to_pandas()
-    summary = Table(title=caption(table.environment, len(records)), title_justify="left")
-    for heading in ("milliseconds", "n", "p50", "p90", "p95", "p99", "mean", "std", "run-to-run %"):
-        summary.add_column(heading, justify="left" if heading == "milliseconds" else "right")
+    summary = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    summary.add_column("milliseconds", no_wrap=True)
+    for heading in ("n", "p50", "p90", "p95", "p99", "mean", "std", "noise %"):
+        summary.add_column(heading, justify="right", no_wrap=True)
     for column in TIMES:
         samples_ms = records[column].dropna().to_numpy()
         if len(samples_ms) == 0:
             continue
         row = summarize(samples_ms)
+        noise_pct = noise_floor_pct(records, column)
         figures = (row.p50, row.p90, row.p95, row.p99, row.mean, row.std)
         summary.add_row(
             column.removesuffix("_ms"),
             str(len(samples_ms)),
-            *(f"{figure:.3f}" for figure in figures),
-            f"{noise_floor_pct(records, column):.2f}",
+            *(f"{figure:.2f}" for figure in figures),
+            "-" if noise_pct is None else f"{noise_pct:.2f}",
         )
+    console.print(caption(table.environment, len(records)))
     console.print(summary)
+    console.print("noise: how far a run lies from the others of the same request and setting, on average")
