@@ -3,21 +3,23 @@
 import sys
 from collections.abc import Callable
 from inspect import getdoc
-from typing import Final
+from typing import Any, Final, cast
 
 from jsonargparse import auto_cli
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-# Imported so that YAML may name the classes in them without a path.
-import callbacks
-import datamodules
-import lightning_modules
+# The packages are imported so that YAML may name their classes without a path.
+import callbacks  # noqa: F401
+import datamodules  # noqa: F401
+import lightning_modules  # noqa: F401
+from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
-from datamodules.benchmark import bench_data
+from profiling.sweep import profile
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
+    "profile": profile,
     "calibrate-estimator": calibrate_estimator,
     "bench-data": bench_data,
 }
@@ -35,14 +37,15 @@ class PunctualCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Add the observers to the Trainer's callbacks."""
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.extend(self._get(self.config_init, "observers"))
-        return trainer
+        return cast("Trainer", trainer)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that a fit ends with its error table."""
-        if not self.trainer.fast_dev_run and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best")
+        trainer: Any = self.trainer
+        if not trainer.fast_dev_run and not trainer.interrupted:
+            trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
 
     def _parse_ckpt_path(self) -> None:
         """Build the module with a checkpoint's own hyper-parameters; Lightning's version cannot do it with links."""

@@ -1,1 +1,5 @@
 """Observers of the Trainer."""
+
+from callbacks.estimator_report import EstimatorReport
+
+__all__ = ["EstimatorReport"]

@@ -1,5 +1,6 @@
 """Measured profiles as batches for the latency estimator."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,9 +41,12 @@ class RowBatches:
         self._shuffle_seed = shuffle_seed
         self._epoch = 0
 
+    # Lightning looks for `set_epoch` behind these two names.
+    batch_sampler = None
+
     @property
     def sampler(self) -> "RowBatches":
-        """Where Lightning looks for ``set_epoch``."""
+        """What chooses the rows of an epoch."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -54,7 +58,7 @@ class RowBatches:
         rank, world = _process()
         if self._shuffle_seed is None:
             own_rows = num_rows // world + (rank < num_rows % world)
-            return -(-own_rows // self._batch_size)
+            return math.ceil(own_rows / self._batch_size)
         return max(1, num_rows // (self._batch_size * world))
 
     def __iter__(self) -> Iterator[LatencyRows]:

@@ -1,6 +1,5 @@
 """Train the latency estimator: regression in log space, quantile heads, conformal calibration."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -17,7 +16,7 @@ from models.latency_estimator import (
     TARGETS,
     LatencyEstimator,
     LatencyRows,
-    conformal_offset,
+    interval_pairs,
     pinball_loss,
 )
 from models.latency_terms import COMPONENTS
@@ -37,8 +36,8 @@ class LatencyEstimatorModule(LightningModule):
     conformalized on the validation rows; checkpoints carry the result.
 
     Logs ``train/loss``, ``val/loss``, and the metrics of docs/metrics.md for each component and the total:
-    ``val/<metric>/<target>`` and ``test/<metric>/<group>/<target>``. A target of which fewer than two rows were measured
-    logs nothing.
+    ``val/<metric>/<target>`` and ``test/<metric>/<group>/<target>``. A target of which fewer than two rows were
+    measured logs nothing.
 
     Args:
         devices: Labels of the devices in the profiles.
@@ -166,13 +165,10 @@ class LatencyEstimatorModule(LightningModule):
 
     @torch.no_grad()
     def _calibrate(self, rows: LatencyRows) -> None:
-        log_error_BTQ = rows.target_ms.log()[..., None] - self.estimator.uncalibrated_ms(rows.features, rows.device).log()
+        quantile_BTQ = self.estimator.uncalibrated_ms(rows.features, rows.device)
         for d in range(len(self.estimator.devices)):
-            for t in range(len(TARGETS)):
-                error_NQ = log_error_BTQ[(rows.device == d) & ~rows.target_ms[:, t].isnan(), t]
-                if len(error_NQ):
-                    offsets = [conformal_offset(error_NQ[:, q], level) for q, level in enumerate(self.estimator.quantiles)]
-                    self.estimator.log_offset[d, t] = torch.tensor(offsets)
+            own = rows.device == d
+            self.estimator.conformalize(d, quantile_BTQ[own], rows.target_ms[own])
 
     def _log_target(self, metrics: nn.Module, quantile_ms_BQ: Tensor, target_ms_B: Tensor) -> None:
         is_measured_B = ~target_ms_B.isnan()
@@ -186,12 +182,7 @@ class LatencyEstimatorModule(LightningModule):
 
 def _metrics(quantiles: Sequence[float], key: str) -> MetricCollection:
     prefix, postfix = key.split("|")
-    pairs = [
-        (low, high)
-        for low, level in enumerate(quantiles)
-        for high, other in enumerate(quantiles)
-        if level < 0.5 and math.isclose(level + other, 1)
-    ]
+    pairs = interval_pairs(quantiles)
     # Rows are put together before they are counted, once for all metrics.
     metrics: dict[str, Any] = {
         "mae_ms": MeanAbsoluteError(sync_on_compute=False),

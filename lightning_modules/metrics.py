@@ -1,7 +1,5 @@
 """How wrong and how well covered predicted latencies are, as torchmetrics."""
 
-from typing import cast
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -84,4 +82,4 @@ class Coverage(Metric):
 
     def compute(self) -> Tensor:
         """Return the share."""
-        return cast("Tensor", self.covered / self.total)
+        return self.covered / self.total

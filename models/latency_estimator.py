@@ -89,9 +89,9 @@ class LatencyEstimator(nn.Module):
     """Predict quantiles of each component's latency from what is known before a request runs.
 
     The median is ``base x exp(residual)``. The base adds up non-negative coefficients of a device times the physical
-    terms of ``models.latency_terms``, the host's launches and the device's work joined by a smooth maximum. The residual
-    is a small network of the same inputs. The median cannot fall when crops (vision encoder, projector) or context,
-    top_k or blocks (prefill, decode) grow; quantiles of one row are in order. Both hold by construction.
+    terms of ``models.latency_terms``, the host's launches and the device's work joined by a smooth maximum. The
+    residual is a small network of the same inputs. The median cannot fall when crops (vision encoder, projector) or
+    context, top_k or blocks (prefill, decode) grow; quantiles of one row are in order. Both hold by construction.
 
     A "device" is all that fixes a profile's costs: hardware, engine, number format and model.
 
@@ -108,9 +108,10 @@ class LatencyEstimator(nn.Module):
         ValueError: If devices and shapes differ in number or the levels are not as described.
     """
 
-    PER_DEVICE = ("log_coefficient", "sharpness", "embedding", "log_offset", "shape_table")
+    PER_DEVICE = ("log_coefficient", "sharpness", "embedding", "residual_gain", "log_offset", "shape_table")
 
     log_offset: Tensor
+    residual_gain: Tensor
     shape_table: Tensor
     _grows_with: Tensor
     _reference: Tensor
@@ -140,8 +141,10 @@ class LatencyEstimator(nn.Module):
         self.spread_bias = nn.Parameter(torch.zeros(num_components, 1, 16))
         self.spread_out = nn.Parameter(torch.randn(num_components, 16, len(quantiles) - 1) * 0.1)
         self.spread_out_bias = nn.Parameter(torch.zeros(num_components, 1, len(quantiles) - 1))
+        # One for a trained device; a device calibrated from few rows may do better without another's residual.
+        self.register_buffer("residual_gain", torch.ones(num_devices, num_components))
         self.register_buffer("log_offset", torch.zeros(num_devices, num_components + 1, len(quantiles)))
-        self.register_buffer("shape_table", shape_table(list(shapes)))
+        self.register_buffer("shape_table", shape_table(shapes))
         self.register_buffer("_grows_with", torch.tensor(_GROWS_WITH, dtype=torch.float32)[:, None], persistent=False)
         self.register_buffer("_reference", torch.tensor(_REFERENCE), persistent=False)
 
@@ -153,8 +156,8 @@ class LatencyEstimator(nn.Module):
             device_B: ``(rows,)`` int64 index into ``devices``.
         """
         monotone_CBM, free_CBU = self._inputs(features_BF, device_B)
-        residual_CB = self.residual(monotone_CBM, free_CBU)
-        log_median_BC = self.log_base(features_BF, device_B) + residual_CB.T
+        residual_BC = self.residual(monotone_CBM, free_CBU).T * self.residual_gain[device_B]
+        log_median_BC = self.log_base(features_BF, device_B) + residual_BC
         spread_in = torch.cat([monotone_CBM, free_CBU], dim=-1)
         hidden = torch.tanh(torch.baddbmm(self.spread_bias, spread_in, self.spread_hidden))
         steps_CBQ = F.softplus(torch.baddbmm(self.spread_out_bias, hidden, self.spread_out)) * _TYPICAL_SPREAD
@@ -163,18 +166,13 @@ class LatencyEstimator(nn.Module):
     def log_base(self, features_BF: Tensor, device_B: Tensor) -> Tensor:
         """Return the log of the physical base, ``(rows, components)``."""
         terms_BCT = latency_terms(features_BF, self.shape_table[device_B])
-        parts_BCT = terms_BCT * self.log_coefficient.exp()[device_B]
-        log_host_BC = parts_BCT[..., :NUM_HOST_TERMS].sum(dim=-1).log()
-        log_work_BC = parts_BCT[..., NUM_HOST_TERMS:].sum(dim=-1).log()
-        # Launching and working overlap: power 1 adds them up, a high power takes the longer.
-        power_BC = 1 + F.softplus(self.sharpness)[device_B]
-        return torch.logaddexp(power_BC * log_host_BC, power_BC * log_work_BC) / power_BC
+        return log_base(terms_BCT, self.log_coefficient[device_B], self.sharpness[device_B])
 
     def uncalibrated_ms(self, features_BF: Tensor, device_B: Tensor) -> Tensor:
         """Return quantiles of ``TARGETS`` without the conformal offsets, ``(rows, targets, levels)``."""
         log_median_BC, log_spread_BCQ = self(features_BF, device_B)
         component_BCQ = (log_median_BC[..., None] + log_spread_BCQ).exp()
-        return self._with_total(component_BCQ, features_BF)
+        return self.with_total(component_BCQ, features_BF)
 
     def quantiles_ms(self, features_BF: Tensor, device_B: Tensor) -> Tensor:
         """Predict.
@@ -194,6 +192,22 @@ class LatencyEstimator(nn.Module):
         lower, upper = quantile_ms[..., : self.median_index + 1], quantile_ms[..., self.median_index :]
         lower = lower.flip(-1).cummin(dim=-1).values.flip(-1)
         return torch.cat([lower, upper.cummax(dim=-1).values[..., 1:]], dim=-1)
+
+    @torch.no_grad()
+    def conformalize(self, device: int, quantile_BTQ: Tensor, target_BT: Tensor) -> None:
+        """Set a device's offsets from rows that trained nothing; a target never measured keeps its own.
+
+        Args:
+            device: Index of the device.
+            quantile_BTQ: ``(rows, targets, levels)`` uncalibrated milliseconds for rows of that device.
+            target_BT: ``(rows, targets)`` milliseconds, NaN where nothing was measured.
+        """
+        for t in range(len(TARGETS)):
+            measured = ~target_BT[:, t].isnan()
+            if measured.any():
+                error_BQ = target_BT[measured, t].log()[:, None] - quantile_BTQ[measured, t].log()
+                offsets = [conformal_offset(error_BQ[:, q], level) for q, level in enumerate(self.quantiles)]
+                self.log_offset[device, t] = torch.tensor(offsets)
 
     def _inputs(self, features_BF: Tensor, device_B: Tensor) -> tuple[Tensor, Tensor]:
         crops, vision, text, top_k, blocks, output = features_BF.unbind(dim=1)
@@ -216,7 +230,8 @@ class LatencyEstimator(nn.Module):
         below = -below.cumsum(dim=-1).flip(-1)
         return torch.cat([below, torch.zeros_like(steps_BCQ[..., :1]), above.cumsum(dim=-1)], dim=-1)
 
-    def _with_total(self, component_BCQ: Tensor, features_BF: Tensor) -> Tensor:
+    def with_total(self, component_BCQ: Tensor, features_BF: Tensor) -> Tensor:
+        """Append the sum over a request to quantiles of its components, ``(rows, targets, levels)``."""
         # A request without an image runs no vision part.
         has_image_B = features_BF[:, FEATURES.index("num_crops")] > 0
         vision_BCQ = component_BCQ[:, :2] * has_image_B[:, None, None]
@@ -224,6 +239,35 @@ class LatencyEstimator(nn.Module):
         language_BCQ = component_BCQ[:, 2:]
         total_BQ = vision_BCQ.sum(dim=1) + language_BCQ[:, 0] + language_BCQ[:, 1] * steps_B[:, None]
         return torch.cat([vision_BCQ, language_BCQ, total_BQ[:, None]], dim=1)
+
+
+def log_base(terms: Tensor, log_coefficient: Tensor, sharpness: Tensor) -> Tensor:
+    """Combine physical terms into the log of a time.
+
+    Args:
+        terms: ``(..., len(TERMS))`` milliseconds on the ideal device.
+        log_coefficient: ``(..., len(TERMS))`` log of how many times slower each is.
+        sharpness: ``(...)``; very negative adds up the host's and the device's time, very positive takes the longer.
+
+    Returns:
+        ``(...)`` log milliseconds.
+    """
+    parts = terms * log_coefficient.exp()
+    log_host = parts[..., :NUM_HOST_TERMS].sum(dim=-1).log()
+    log_work = parts[..., NUM_HOST_TERMS:].sum(dim=-1).log()
+    # Launching and working overlap, so their time is between the sum and the maximum: a norm of power 1 to infinity.
+    power = 1 + F.softplus(sharpness)
+    return torch.logaddexp(power * log_host, power * log_work) / power
+
+
+def interval_pairs(quantiles: Sequence[float]) -> list[tuple[int, int]]:
+    """Return the positions of levels that sum to 1: the ends of two-sided intervals, widest first."""
+    return [
+        (low, high)
+        for low, level in enumerate(quantiles)
+        for high, other in enumerate(quantiles)
+        if level < 0.5 and math.isclose(level + other, 1)
+    ]
 
 
 def pinball_loss(error: Tensor, level: Tensor) -> Tensor:
@@ -269,5 +313,5 @@ def _check(devices: Sequence[str], shapes: Sequence[Mapping[str, int]], quantile
     if not devices or len(devices) != len(shapes):
         raise ValueError(f"devices: needs one model shape each, got {len(devices)} devices and {len(shapes)} shapes")
     levels = list(quantiles)
-    if levels != sorted(set(levels)) or not 0 < levels[0] or not levels[-1] < 1 or 0.5 not in levels:
+    if levels != sorted(set(levels)) or not levels[0] > 0 or not levels[-1] < 1 or 0.5 not in levels:
         raise ValueError(f"quantiles: must ascend within (0, 1) and include 0.5, got {levels}")

@@ -5,7 +5,7 @@ Terms are in milliseconds on an ideal device, so a fitted coefficient says how m
 
 # Shape suffixes: B = rows, C = components, T = terms, F = features, D = devices, Z = numbers of a model's shape.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -98,7 +98,7 @@ class ModelShape:
         return asdict(self)
 
 
-def shape_table(shapes: list[Mapping[str, int]]) -> Tensor:
+def shape_table(shapes: Sequence[Mapping[str, int]]) -> Tensor:
     """Stack the shapes of several devices' models, ``(devices, numbers)`` float32 in the order of ``ModelShape``."""
     rows = [list(ModelShape.from_mapping(plain).to_mapping().values()) for plain in shapes]
     return torch.tensor(rows, dtype=torch.float32)

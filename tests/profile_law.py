@@ -1,7 +1,14 @@
 """A synthetic profile whose law is known: launch-bound floors, smooth growth, a few percent of noise."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+
+from profiling.columns import native_columns
+from profiling.schema import Environment
+from profiling.table import ProfileTable
 
 TIER_CROPS = {"low": 3, "medium": 8, "high": 12}
 TOP_K = (4, 6, 8, 10, 12)
@@ -51,3 +58,14 @@ def profile_rows(
     columns["total_ms"] = columns[parts].sum(axis=1) * 1.002
     columns.loc[output == 1, "decode_per_token_ms"] = np.nan
     return columns
+
+
+def profile_table(device: str = "synthetic", **options: Any) -> ProfileTable:
+    """Return ``profile_rows`` as a checked profile."""
+    columns = profile_rows(**options)
+    image = columns.pop("image")
+    named = columns.assign(
+        sample_id=[f"s{i}" for i in image], image_id=[f"i{i}" for i in image], run_id=0, dataset="synthetic"
+    )
+    rows = native_columns(pa.Table.from_pandas(named, preserve_index=False))
+    return ProfileTable.from_columns(rows, Environment(device=device))
