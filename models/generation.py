@@ -62,7 +62,9 @@ class _Chooser:
     def __call__(self, logits_BV: Tensor) -> Tensor:
         if self._sampling is None:
             return logits_BV.argmax(dim=-1)
-        probability_BV = (logits_BV.float() / self._sampling.temperature).softmax(dim=-1)
+        # The largest is 0 first, so that no temperature is low enough to overflow.
+        logits_BV = logits_BV.float() - logits_BV.amax(dim=-1, keepdim=True)
+        probability_BV = (logits_BV / self._sampling.temperature).softmax(dim=-1)
         if self._sampling.top_p < 1:
             sorted_BV, order_BV = probability_BV.sort(dim=-1, descending=True)
             # A token stays if those before it have not reached the sum, so the likeliest always stays.
@@ -96,11 +98,14 @@ def generate(
         keep_logits: Whether to return the logits of each step.
 
     Raises:
-        ValueError: If no token may be generated, the positions do not suffice, or the setting does not fit the model.
+        ValueError: If the prompt is empty, no token may be generated, the positions do not suffice, or the setting does
+            not fit the model.
     """
     setting = model.checked(setting)
     batch, prompt_length = inputs.input_ids.shape
     capacity = prompt_length + max_new_tokens
+    if prompt_length == 0:
+        raise ValueError("input_ids: a request needs at least one id, got none")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens: must be 1 or more, got {max_new_tokens}")
     if capacity > model.config.max_position_embeddings:
