@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ def save_molmo(
     """
     if directory.exists():
         raise ValueError(f"save_molmo: {directory} exists already; choose a new directory")
-    if checkpoint_layout(MolmoConfig.from_hf(hf_config)) != checkpoint_layout(model.config):
+    # The option that no released config has does not change what is saved.
+    if MolmoConfig.from_hf(hf_config) != replace(model.config, match_router_mass=False):
         raise ValueError("save_molmo: hf_config describes another shape than the model has")
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -146,7 +148,9 @@ def snapshot_directory(source: str) -> Path:
         return Path(source)
     try:
         return Path(snapshot_download(source, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as err:
+    except HFValidationError as err:
+        raise CheckpointError(f"model: {source!r} is neither a directory nor a hub id") from err
+    except LocalEntryNotFoundError as err:
         raise CheckpointError(
             f"model: {source!r} is neither a directory nor a hub id in the local cache; "
             f"fetch it with `hf download {source} --local-dir DIR` and give DIR"
@@ -159,13 +163,18 @@ def read_hf_config(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is missing or not JSON.
     """
-    path = directory / "config.json"
+    return _read_json(directory / "config.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
-        raise CheckpointError(f"{path}: not found; a snapshot directory holds a config.json") from err
-    except json.JSONDecodeError as err:
+        raise CheckpointError(f"{path}: not found; a snapshot directory holds a {path.name}") from err
+    except ValueError as err:
         raise CheckpointError(f"{path}: not JSON: {err}") from err
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object, got a {type(content).__name__}")
     return content
 
 
@@ -177,7 +186,9 @@ def _empty_model(config: MolmoConfig) -> Molmo:
 def _files_by_key(directory: Path) -> dict[str, str]:
     """Tell which file holds which tensor."""
     if (directory / _INDEX).is_file():
-        weight_map: dict[str, str] = json.loads((directory / _INDEX).read_text())["weight_map"]
+        weight_map: dict[str, str] | None = _read_json(directory / _INDEX).get("weight_map")
+        if not weight_map:
+            raise CheckpointError(f"{directory / _INDEX}: must say in weight_map which file holds which tensor")
         absent = sorted({file for file in weight_map.values() if not (directory / file).is_file()})
         if absent:
             raise CheckpointError(f"{directory / _INDEX}: names files that are not there: {', '.join(absent)}")
