@@ -142,10 +142,11 @@ def generate(
                     break
                 logits_BV = decode(token_B)
                 token_B = choose(logits_BV)
-    return Generation(
-        token_ids=torch.stack(tokens, dim=1),
-        logits=torch.stack(kept, dim=1) if keep_logits else None,
-    )
+    with torch.inference_mode(mode=False):  # so that a training step may use what was generated
+        return Generation(
+            token_ids=torch.stack(tokens, dim=1),
+            logits=torch.stack(kept, dim=1) if keep_logits else None,
+        )
 
 
 def _prefill(

@@ -355,3 +355,13 @@ def test_inputs_are_left_as_they_were() -> None:
     before = batch.input_ids.clone()
     generate(model, batch, max_new_tokens=4)
     assert torch.equal(batch.input_ids, before)
+
+
+def test_generated_tokens_can_be_learned_from() -> None:
+    model = tiny_molmo()
+    generation = generate(model, PROMPT, max_new_tokens=3, keep_logits=True)
+    assert generation.logits is not None
+    weight = torch.ones(56, requires_grad=True)
+    (generation.logits * weight).log_softmax(dim=-1).gather(2, generation.token_ids[:, :, None]).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
