@@ -5,7 +5,9 @@ from collections.abc import Callable
 from inspect import getdoc
 from typing import Any, Final, cast
 
+import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -31,9 +33,18 @@ class PunctualCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what our configs have beyond Lightning's own."""
+        parser.add_argument(
+            "--num_threads", type=PositiveInt | None, default=None, help="Threads of torch; its own choice if null."
+        )
         parser.add_argument("--observers", type=list[Callback], default=[], help="Callbacks besides the Trainer's own.")
         for name in LINKS:  # ignored by modules that do not take it
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Set the number of threads; for small layers one is many times faster than two."""
+        num_threads = self._get(self.config, "num_threads")
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Add the observers to the Trainer's callbacks."""

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 from matplotlib import pyplot as plt
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, distributed
@@ -129,7 +130,7 @@ class EstimatorReport(Callback):
 
 def _print_table(compact: pd.DataFrame, folder: Path) -> None:
     for (device, group), rows in compact.groupby(["device", "group"], sort=False):
-        table = Table(title=f"{device}, {group}: MAPE % of each predictor, errors of the estimator", min_width=100)
+        table = Table(title=f"{device}, {group}: MAPE % of each predictor, errors of the estimator", box=box.SIMPLE_HEAD, pad_edge=False)
         shown = rows.drop(columns=["device", "group"])
         for name in shown.columns:
             table.add_column(str(name), no_wrap=True)
@@ -137,7 +138,7 @@ def _print_table(compact: pd.DataFrame, folder: Path) -> None:
             table.add_row(*map(str, row))
         # A log file has no width of its own, and the console's default would cut the numbers off.
         console = Console()
-        console.width = max(console.width, 120)
+        console.width = max(console.width, 125)
         console.print(table)
     Console().print(f"report: {folder}", soft_wrap=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,13 @@ from profiling.table import ProfileTable
 
 
 def bench_data(
-    files: list[str], *, num_rows: int = 1_000_000, batch_size: int = 4096, noise: float = 0.02, seed: int = 42
+    files: list[str],
+    *,
+    num_rows: int = 1_000_000,
+    batch_size: int = 4096,
+    noise: float = 0.02,
+    seed: int = 42,
+    num_threads: int = 1,
 ) -> None:
     """Time reading, splitting and batching a profile resampled to a million rows.
 
@@ -26,10 +33,12 @@ def bench_data(
         batch_size: Rows in a training batch.
         noise: Standard deviation of the factor, in log space, that each row's times are multiplied by.
         seed: Of the resampling.
+        num_threads: Threads of torch.
 
     Raises:
         ValueError: If a file is bad.
     """
+    torch.set_num_threads(num_threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resampled.parquet"
         write_profile(resample(read_profiles(files), num_rows=num_rows, noise=noise, seed=seed), path)

@@ -187,7 +187,10 @@ class LatencyEstimator(nn.Module):
         Returns:
             ``(rows, len(TARGETS), levels)`` milliseconds, ascending over levels.
         """
-        quantile_ms = self.uncalibrated_ms(features_BF, device_B) * self.log_offset.exp()[device_B]
+        factor_BTQ = self.log_offset.exp()[device_B]
+        uncalibrated_ms = self.uncalibrated_ms(features_BF, device_B)
+        # A part that does not run takes no time, not zero times an infinite factor.
+        quantile_ms = torch.where(uncalibrated_ms == 0, 0.0, uncalibrated_ms * factor_BTQ)
         # Offsets are found level by level, so neighbours may swap; moving outwards keeps what they cover.
         lower, upper = quantile_ms[..., : self.median_index + 1], quantile_ms[..., self.median_index :]
         lower = lower.flip(-1).cummin(dim=-1).values.flip(-1)
@@ -234,7 +237,7 @@ class LatencyEstimator(nn.Module):
         """Append the sum over a request to quantiles of its components, ``(rows, targets, levels)``."""
         # A request without an image runs no vision part.
         has_image_B = features_BF[:, FEATURES.index("num_crops")] > 0
-        vision_BCQ = component_BCQ[:, :2] * has_image_B[:, None, None]
+        vision_BCQ = torch.where(has_image_B[:, None, None], component_BCQ[:, :2], 0.0)
         steps_B = (features_BF[:, FEATURES.index("output_tokens")] - 1).clamp(min=0)
         language_BCQ = component_BCQ[:, 2:]
         total_BQ = vision_BCQ.sum(dim=1) + language_BCQ[:, 0] + language_BCQ[:, 1] * steps_B[:, None]
