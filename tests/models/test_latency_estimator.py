@@ -28,7 +28,7 @@ def _estimator(num_devices: int = 2) -> LatencyEstimator:
     # Far from the start, where nothing could go wrong yet.
     with torch.no_grad():
         for parameter in estimator.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return estimator
 
 
