@@ -86,7 +86,9 @@ class EstimatorReport(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, in one process, what all of them have predicted."""
         rows, quantiles_ms = self._gathered()
-        if not trainer.is_global_zero or len(quantiles_ms) == 0:
+        # Asking for the log folder is a broadcast, so every process must.
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "report"
+        if not trainer.is_global_zero:
             return
         data = cast("ReportData", trainer.datamodule)  # type: ignore[attr-defined]
         levels = cast("list[float]", list(pl_module.hparams["quantiles"]))
@@ -100,7 +102,6 @@ class EstimatorReport(Callback):
             interval_ms=quantiles_ms[..., [low, high]].double().numpy(),
             levels=(levels[low], levels[high]),
         )
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "report"
         folder.mkdir(parents=True, exist_ok=True)
         self._write_table(predictions, data.devices, folder)
         if self._plots:
@@ -130,7 +131,11 @@ class EstimatorReport(Callback):
 
 def _print_table(compact: pd.DataFrame, folder: Path) -> None:
     for (device, group), rows in compact.groupby(["device", "group"], sort=False):
-        table = Table(title=f"{device}, {group}: MAPE % of each predictor, errors of the estimator", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=f"{device}, {group}: MAPE % of each predictor, errors of the estimator",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
         shown = rows.drop(columns=["device", "group"])
         for name in shown.columns:
             table.add_column(str(name), no_wrap=True)

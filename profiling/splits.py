@@ -81,6 +81,8 @@ def split_profile(
             f"held_out_files: {len(leaked)} rows show a trained image at a trained knob setting; the held-out file "
             "must hold other images or other settings"
         )
+    if (test_group < 0).all():
+        raise ValueError("split: no row is left to test; lower train_split or val_split, or name held_out_files")
     return ProfileSplit(train=train, val=val, test_group=test_group)
 
 

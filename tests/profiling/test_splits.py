@@ -64,6 +64,10 @@ def test_a_held_out_file_that_repeats_trained_rows_is_refused() -> None:
         ({"val_fraction": 0.0}, "val_split: must be between 0 and 1, got 0.0"),
         ({"val_fraction": 0.3}, r"train_split \+ val_split: must leave a share for testing, got 0.8 \+ 0.3"),
         ({"held_out_settings_fraction": 1.0}, r"held_out_settings_fraction: must be in \[0, 1\), got 1.0"),
+        (
+            {"train_fraction": 0.9, "held_out_settings_fraction": 0.0},
+            "no row is left to test; lower train_split or val_split, or name held_out_files",
+        ),
         ({"val_fraction": 0.01}, "40 images and 20 knob settings are too few"),
     ],
 )
