@@ -24,6 +24,7 @@ _SHARPNESS_OF_A_SUM = -3.0
 class _Problem:
     """Rows in log space, ``(rows, components)``, with the terms that explain them, ``(rows, components, terms)``."""
 
+    estimator: LatencyEstimator
     terms: Tensor
     residual: Tensor
     log_target: Tensor
@@ -42,7 +43,7 @@ class _Base:
         """Return log milliseconds, ``(candidates, rows, components)``."""
         coefficient, sharpness = self.log_coefficient[:, None], self.sharpness[:, None]
         base = log_base(problem.terms, coefficient, sharpness.expand(-1, len(problem.terms), -1))
-        return base + self.gain[:, None] * problem.residual
+        return base + self.gain[:, None] * problem.estimator.correction(base, problem.residual)
 
 
 def calibrate_device(estimator: LatencyEstimator, device: int, rows: LatencyRows, *, fitted: Tensor, seed: int) -> None:
@@ -91,9 +92,9 @@ def _problem(estimator: LatencyEstimator, device: int, rows: LatencyRows) -> _Pr
     is_measured_NC = ~target_NC.isnan()
     device_N = torch.full((len(target_NC),), device)
     with torch.no_grad():
-        log_median_NC = estimator(rows.features, device_N).log_median
-        residual_NC = log_median_NC - estimator.log_base(rows.features, device_N)
+        residual_NC = estimator.residual_of(rows.features, device_N)
     return _Problem(
+        estimator=estimator,
         terms=latency_terms(rows.features, estimator.shape_table[device_N]),
         residual=residual_NC,
         log_target=torch.where(is_measured_NC, target_NC, 1.0).log(),

@@ -17,12 +17,17 @@ TARGETS = (*COMPONENTS, "total")
 DEFAULT_QUANTILES = (0.025, 0.5, 0.9, 0.95, 0.975, 0.99)
 
 # What each component's time may only grow with: crops, context, top_k, blocks.
-_GROWS_WITH = ((1, 0, 0, 0), (1, 0, 0, 0), (0, 1, 1, 1), (0, 1, 1, 1))
+_GROWS_WITH = ((1, 0, 0, 0), (0, 0, 0, 0), (0, 1, 1, 1), (0, 1, 1, 1))
+# What follows the vision encoder depends on the crops in no fixed direction: while the device is busy with more of
+# them, the host launches ahead, and the next component waits for it less.
+_VARIES_WITH_CROPS = (0, 1, 1, 1)
 _REFERENCE = (5.0, 700.0, 8.0, 12.0)
+# Crops are few and whole, and a device may answer each with another kernel: a step for every one up to here.
+_NUM_CROP_STEPS = 13
 # A coefficient of zero would have no logarithm; this one adds next to nothing, even to an ideal device's time.
 _SMALLEST_COEFFICIENT = 0.01
-# A softplus of this is 0.05: the smooth maximum starts as the plain sum that the first coefficients were fitted to.
-_SHARPNESS_OF_A_SUM = -3.0
+# Weights count double, so that the original learning rate of 1e-3 moves them as fast as measured profiles need.
+_WEIGHT_GAIN = 2.0
 _TYPICAL_SPREAD = 0.02
 
 
@@ -66,32 +71,36 @@ class _MonotoneNetwork(nn.Module):
         super().__init__()
         third = hidden_dim // 3
         self._split = [third, third, hidden_dim - 2 * third]
-        self.monotone_weight = nn.Parameter(torch.randn(num_networks, num_monotone, hidden_dim) / num_monotone)
-        self.free_weight = nn.Parameter(torch.randn(num_networks, num_free, hidden_dim) / num_free)
-        self.hidden_weight = nn.Parameter(torch.randn(num_networks, hidden_dim, hidden_dim) / hidden_dim)
-        self.out_weight = nn.Parameter(torch.randn(num_networks, hidden_dim, 1) * 0.1 / hidden_dim)
+        self.monotone_weight = _first_weight(num_networks, num_monotone, hidden_dim)
+        self.free_weight = _first_weight(num_networks, num_free, hidden_dim)
+        self.hidden_weight = _first_weight(num_networks, hidden_dim, hidden_dim)
+        self.out_weight = _first_weight(num_networks, hidden_dim, 1, scale=0.1)
         self.first_bias = nn.Parameter(torch.randn(num_networks, 1, hidden_dim))
         self.hidden_bias = nn.Parameter(torch.randn(num_networks, 1, hidden_dim) * 0.5)
 
     def forward(self, monotone_CBM: Tensor, free_CBU: Tensor) -> Tensor:
         """Return ``(networks, rows)``."""
-        first = torch.baddbmm(self.first_bias, monotone_CBM, self.monotone_weight.abs())
-        hidden = self._activate(torch.baddbmm(first, free_CBU, self.free_weight))
-        hidden = self._activate(torch.baddbmm(self.hidden_bias, hidden, self.hidden_weight.abs()))
-        return torch.bmm(hidden, self.out_weight.abs()).squeeze(-1)
+        first = torch.baddbmm(self.first_bias, monotone_CBM, self.monotone_weight.abs(), alpha=_WEIGHT_GAIN)
+        hidden = self._activate(torch.baddbmm(first, free_CBU, self.free_weight, alpha=_WEIGHT_GAIN))
+        hidden = torch.baddbmm(self.hidden_bias, hidden, self.hidden_weight.abs(), alpha=_WEIGHT_GAIN)
+        return _WEIGHT_GAIN * torch.bmm(self._activate(hidden), self.out_weight.abs()).squeeze(-1)
 
     def _activate(self, x: Tensor) -> Tensor:
         convex, concave, saturating = x.split(self._split, dim=-1)
         return torch.cat([F.elu(convex), -F.elu(-concave), torch.tanh(saturating)], dim=-1)
 
 
+def _first_weight(num_networks: int, num_inputs: int, num_outputs: int, *, scale: float = 1.0) -> nn.Parameter:
+    return nn.Parameter(torch.randn(num_networks, num_inputs, num_outputs) * scale / (num_inputs * _WEIGHT_GAIN))
+
+
 class LatencyEstimator(nn.Module):
     """Predict quantiles of each component's latency from what is known before a request runs.
 
-    The median is ``base x exp(residual)``. The base adds up non-negative coefficients of a device times the physical
-    terms of ``models.latency_terms``, the host's launches and the device's work joined by a smooth maximum. The
-    residual is a small network of the same inputs. The median cannot fall when crops (vision encoder, projector) or
-    context, top_k or blocks (prefill, decode) grow; quantiles of one row are in order. Both hold by construction.
+    The median is ``base ** share x exp(residual)``. The base adds up non-negative coefficients of a device times the
+    physical terms of ``models.latency_terms``, the host's launches and the device's work joined by a smooth maximum.
+    The residual is a small network of the same inputs. The median cannot fall when crops (vision encoder) or context,
+    top_k or blocks (prefill, decode) grow; quantiles of one row are in order. Both hold by construction.
 
     A "device" is all that fixes a profile's costs: hardware, engine, number format and model.
 
@@ -115,6 +124,8 @@ class LatencyEstimator(nn.Module):
     shape_table: Tensor
     _grows_with: Tensor
     _reference: Tensor
+    _varies_with_crops: Tensor
+    _crop_steps: Tensor
 
     def __init__(
         self,
@@ -132,9 +143,10 @@ class LatencyEstimator(nn.Module):
         self.quantiles = tuple(quantiles)
         self.median_index = self.quantiles.index(0.5)
         num_components, num_devices = len(COMPONENTS), len(devices)
-        num_monotone, num_free = len(_REFERENCE), embedding_dim + 1
+        num_monotone, num_free = len(_REFERENCE) + _NUM_CROP_STEPS, embedding_dim + 1 + _NUM_CROP_STEPS
         self.log_coefficient = nn.Parameter(_first_log_coefficient(coefficients, num_devices))
-        self.sharpness = nn.Parameter(torch.full((num_devices, num_components), _SHARPNESS_OF_A_SUM))
+        self.sharpness = nn.Parameter(torch.zeros(num_devices, num_components))
+        self.base_share = nn.Parameter(torch.ones(num_components))
         self.embedding = nn.Parameter(torch.randn(num_devices, embedding_dim) * 0.1)
         self.residual = _MonotoneNetwork(num_components, num_monotone, num_free, hidden_dim)
         self.spread_hidden = nn.Parameter(torch.randn(num_components, num_monotone + num_free, 16) * 0.3)
@@ -145,7 +157,12 @@ class LatencyEstimator(nn.Module):
         self.register_buffer("residual_gain", torch.ones(num_devices, num_components))
         self.register_buffer("log_offset", torch.zeros(num_devices, num_components + 1, len(quantiles)))
         self.register_buffer("shape_table", shape_table(shapes))
-        self.register_buffer("_grows_with", torch.tensor(_GROWS_WITH, dtype=torch.float32)[:, None], persistent=False)
+        grows_with = torch.tensor(_GROWS_WITH, dtype=torch.float32)
+        grows_with = torch.cat([grows_with, grows_with[:, :1].expand(-1, _NUM_CROP_STEPS)], dim=1)
+        self.register_buffer("_grows_with", grows_with[:, None], persistent=False)
+        varies_with_crops = torch.tensor(_VARIES_WITH_CROPS, dtype=torch.float32)[:, None, None]
+        self.register_buffer("_varies_with_crops", varies_with_crops, persistent=False)
+        self.register_buffer("_crop_steps", torch.arange(_NUM_CROP_STEPS), persistent=False)
         self.register_buffer("_reference", torch.tensor(_REFERENCE), persistent=False)
 
     def forward(self, features_BF: Tensor, device_B: Tensor) -> LatencyQuantiles:
@@ -156,12 +173,26 @@ class LatencyEstimator(nn.Module):
             device_B: ``(rows,)`` int64 index into ``devices``.
         """
         monotone_CBM, free_CBU = self._inputs(features_BF, device_B)
-        residual_BC = self.residual(monotone_CBM, free_CBU).T * self.residual_gain[device_B]
-        log_median_BC = self.log_base(features_BF, device_B) + residual_BC
+        log_base_BC = self.log_base(features_BF, device_B)
+        correction_BC = self.correction(log_base_BC, self.residual(monotone_CBM, free_CBU).T)
+        log_median_BC = log_base_BC + self.residual_gain[device_B] * correction_BC
         spread_in = torch.cat([monotone_CBM, free_CBU], dim=-1)
         hidden = torch.tanh(torch.baddbmm(self.spread_bias, spread_in, self.spread_hidden))
         steps_CBQ = F.softplus(torch.baddbmm(self.spread_out_bias, hidden, self.spread_out)) * _TYPICAL_SPREAD
         return LatencyQuantiles(log_median_BC, self._spread(steps_CBQ.transpose(0, 1)))
+
+    def residual_of(self, features_BF: Tensor, device_B: Tensor) -> Tensor:
+        """Return the network's own part, ``(rows, components)`` in log space."""
+        residual_CB: Tensor = self.residual(*self._inputs(features_BF, device_B))
+        return residual_CB.T
+
+    def correction(self, log_base: Tensor, residual: Tensor) -> Tensor:
+        """Return what the network adds to the log of the base, ``(..., components)``.
+
+        The residual can only rise where physics says so. Where the base rises too fast, the network takes a share of
+        it away: what is left rises still, so the median stays monotone.
+        """
+        return residual - torch.sigmoid(-self.base_share) * log_base
 
     def log_base(self, features_BF: Tensor, device_B: Tensor) -> Tensor:
         """Return the log of the physical base, ``(rows, components)``."""
@@ -219,13 +250,15 @@ class LatencyEstimator(nn.Module):
         prefill_BM = (sizes_BM / self._reference).log()
         decode_BM = torch.stack([crops, tokens + output / 2, top_k, blocks], dim=1).clamp(min=1)
         decode_BM = (decode_BM / self._reference).log()
-        monotone_CBM = torch.stack([prefill_BM, prefill_BM, prefill_BM, decode_BM]) * self._grows_with
+        steps_BM = (crops[:, None] - self._crop_steps).clamp(0, 1)
+        monotone_CBM = torch.stack([prefill_BM, prefill_BM, prefill_BM, decode_BM])
+        monotone_CBM = torch.cat([monotone_CBM, steps_BM.expand(4, -1, -1)], dim=-1) * self._grows_with
         embedding_CBU = self.embedding[device_B].expand(len(COMPONENTS), -1, -1)
         # Only decode depends on how many tokens are answered.
         answer_B = (1 / (output - 1).clamp(min=1)).unsqueeze(-1)
         zero_B = torch.zeros_like(answer_B)
         answer_CB1 = torch.stack([zero_B, zero_B, zero_B, answer_B])
-        return monotone_CBM, torch.cat([embedding_CBU, answer_CB1], dim=-1)
+        return monotone_CBM, torch.cat([embedding_CBU, answer_CB1, steps_BM * self._varies_with_crops], dim=-1)
 
     def _spread(self, steps_BCQ: Tensor) -> Tensor:
         """Turn positive steps into offsets that leave the median in both directions."""

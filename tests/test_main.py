@@ -99,7 +99,7 @@ def test_a_checkpoint_is_validated_tested_and_predicted_with(small_data: list[st
     assert module.hparams["hidden_dim"] == 30
 
 
-@pytest.mark.parametrize("loss", ["huber", "mse"])
+@pytest.mark.parametrize("loss", ["pinball", "mse"])
 def test_a_development_run_goes_through_with_every_loss(small_data: list[str], loss: str) -> None:
     _fit(small_data, "--trainer.fast_dev_run=true", f"--model.init_args.loss={loss}")
     assert not Path("runs").exists()

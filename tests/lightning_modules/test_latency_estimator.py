@@ -15,14 +15,17 @@ SHAPE = ModelShape().to_mapping()
 
 
 class _Trainable(LatencyEstimatorModule):
-    """With the optimizer that the command line would give it."""
+    """With the optimizer and schedule that the command line would give it."""
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=0.01)
+    num_epochs = 1
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_epochs)]
 
 
-def _rows(num_images: int = 10, **options: float) -> LatencyRows:
-    return latency_rows(profile_table(num_images=num_images, **options))
+def _rows(num_images: int = 10, *, noise: float = 0.02, seed: int = 0) -> LatencyRows:
+    return latency_rows(profile_table(num_images=num_images, noise=noise, seed=seed))
 
 
 def _fit(
@@ -30,6 +33,7 @@ def _fit(
 ) -> LatencyEstimatorModule:
     torch.manual_seed(0)
     module = _Trainable(["synthetic"], [SHAPE], base_coefficients(rows, [SHAPE]), loss=loss)
+    module.num_epochs = max_epochs
     trainer = Trainer(
         max_epochs=max_epochs,
         accelerator="cpu",
@@ -49,7 +53,8 @@ def _fit(
 def _mape(module: LatencyEstimatorModule, rows: LatencyRows) -> torch.Tensor:
     with torch.no_grad():
         median_ms = module(rows.features, rows.device)[..., module.estimator.median_index]
-    return ((median_ms - rows.target_ms).abs() / rows.target_ms).nanmean(dim=0)
+    error: torch.Tensor = (median_ms - rows.target_ms).abs() / rows.target_ms
+    return error.nanmean(dim=0)
 
 
 @pytest.mark.parametrize("loss", ["pinball", "huber", "mse"])
@@ -79,7 +84,8 @@ def test_absent_times_train_nothing() -> None:
     target_ms[:, COMPONENTS.index("projector")] = torch.nan
     rows = rows._replace(target_ms=target_ms)
     module = LatencyEstimatorModule(["synthetic"], [SHAPE], base_coefficients(rows, [SHAPE]))
-    loss = module._loss(*module.estimator(rows.features, rows.device), rows.target_ms[:, :4])
+    log_median, log_spread = module.estimator(rows.features, rows.device)
+    loss = module._loss(log_median, log_spread, rows.target_ms[:, :4])
     loss.backward()
     gradient = module.estimator.log_coefficient.grad
     assert loss.isfinite()

@@ -16,7 +16,6 @@ from models.latency_terms import COMPONENTS, FEATURES, TERMS, ModelShape
 
 GROWS = {
     "vision_encoder": ["num_crops"],
-    "projector": ["num_crops"],
     "prefill": ["vision_tokens", "text_tokens", "top_k", "num_active_blocks"],
     "decode_per_token": ["vision_tokens", "text_tokens", "top_k", "num_active_blocks"],
 }
@@ -28,7 +27,7 @@ def _estimator(num_devices: int = 2) -> LatencyEstimator:
     # Far from the start, where nothing could go wrong yet.
     with torch.no_grad():
         for parameter in estimator.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return estimator
 
 

@@ -7,11 +7,11 @@ IMAGE = np.repeat(np.arange(40), 20)
 SETTING = np.tile(np.arange(20), 40)
 
 
-def _split(is_test_only: np.ndarray | None = None, **options: float) -> ProfileSplit:
+def _split(is_test_only: np.ndarray | None = None, *, seed: int = 0, **options: float) -> ProfileSplit:
     nothing = np.zeros(len(IMAGE), dtype=bool)
     arguments = {"train_fraction": 0.8, "val_fraction": 0.1, "held_out_settings_fraction": 0.2, **options}
     test_only = nothing if is_test_only is None else is_test_only
-    return split_profile(IMAGE, SETTING, test_only, seed=int(arguments.pop("seed", 0)), **arguments)
+    return split_profile(IMAGE, SETTING, test_only, seed=seed, **arguments)
 
 
 def test_no_image_is_in_two_parts() -> None:
@@ -73,4 +73,4 @@ def test_a_held_out_file_that_repeats_trained_rows_is_refused() -> None:
 )
 def test_impossible_fractions_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _split(**options)
+        _split(None, seed=0, **options)
