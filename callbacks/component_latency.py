@@ -134,8 +134,9 @@ class ComponentLatency(Callback):
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop listening and keep the records written so far."""
+        """Stop listening, keep the records written so far, and forget the epoch that was broken off."""
         self._close()
+        self._samples_ms.clear()
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
@@ -190,6 +191,10 @@ class ComponentLatency(Callback):
 
 
 def _record(times_ms: Mapping[str, float], fields: Mapping[str, Any]) -> ProfileRecord:
+    if PREFILL not in times_ms:
+        raise ValueError(
+            "records_dir: a batch ran no prefill, so it cannot become a profile record; leave records_dir out"
+        )
     return ProfileRecord(
         vision_encoder_ms=times_ms.get(VISION_ENCODER, 0.0),
         projector_ms=times_ms.get(PROJECTOR, 0.0),

@@ -1,5 +1,6 @@
 """Measuring into JSON Lines: every row is on disk before the next is measured, so a crash loses one row."""
 
+import fcntl
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ class JsonlWriter:
         environment: Where the records are measured.
 
     Raises:
-        ProfileError: If the file was measured in another environment, or is no profile.
+        ProfileError: If the file was measured in another environment, is no profile, or is being written to.
     """
 
     def __init__(self, path: Path | str, environment: Environment) -> None:
@@ -42,9 +43,12 @@ class JsonlWriter:
         if whole_bytes:
             _check_same_environment(self.path, environment)
         self._file = self.path.open("ab")
-        if self._file.tell() > whole_bytes:
-            _log.warning("%s: dropped the last line, which was cut", self.path)
-            self._file.truncate(whole_bytes)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            self._file.close()
+            raise ProfileError(f"{path}: another run is writing to this file; wait for it or stop it") from err
+        drop_cut_line(self.path)
         if not whole_bytes:
             self._append(environment_line(environment))
 
@@ -88,6 +92,14 @@ def existing_keys(path: Path | str, fields: Sequence[str]) -> set[tuple[object, 
     whole_lines = path.read_bytes()[: _whole_bytes(path)].splitlines(keepends=True)
     records, _ = parse_lines(whole_lines, RowReader(path=path, strict=True))
     return {tuple(getattr(record, field) for field in fields) for record in records}
+
+
+def drop_cut_line(path: Path) -> None:
+    """Drop what follows the last line feed of an existing file: a crash cut it."""
+    whole_bytes = _whole_bytes(path)
+    if path.stat().st_size > whole_bytes:
+        _log.warning("%s: dropped the last line, which was cut", path)
+        os.truncate(path, whole_bytes)
 
 
 def _whole_bytes(path: Path) -> int:

@@ -61,5 +61,5 @@ def _draw(axes: Axes, records: pd.DataFrame, driver: str, value: str, by: str | 
             median_ms.index, times_ms.quantile(0.05), times_ms.quantile(0.95), color=line.get_color(), alpha=0.15, lw=0
         )
     axes.set_ylim(bottom=0)
-    if by is not None:
+    if by is not None and groups:
         axes.legend(title=by.replace("_", " "), ncols=2)

@@ -67,9 +67,13 @@ class Plan:
                 rng.shuffle(settings)
                 yield run_id, request, settings
 
-    def count(self, requests: Sequence[SyntheticRequest]) -> int:
-        """Count the measurements of some requests."""
-        return self.repeats * sum(len(self.settings(request)) for request in requests)
+    def keys(self, request: SyntheticRequest) -> set[Key]:
+        """Name the measurements of a request."""
+        return {
+            measurement_key(request, setting, run_id)
+            for setting in self.settings(request)
+            for run_id in range(self.repeats)
+        }
 
 
 def measurement_key(request: SyntheticRequest, setting: KnobSetting, run_id: int) -> Key:

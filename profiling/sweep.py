@@ -3,12 +3,15 @@
 import json
 import logging
 import multiprocessing
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+import matplotlib.pyplot as plt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,7 +24,7 @@ from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens
 from profiling.environment import collect_environment
-from profiling.jsonl import JsonlWriter, existing_keys
+from profiling.jsonl import JsonlWriter, drop_cut_line, existing_keys
 from profiling.profile_plots import plot_components
 from profiling.profile_summary import print_summary
 from profiling.profiler import KEY_FIELDS, Key, Plan, Profiler
@@ -104,6 +107,9 @@ class Sweep:
         settings_per_request: Measure only so many settings of each request, drawn at random; all if null.
         split: Name of this part of the data, kept in the records.
         seed: Of the order of measurements.
+
+    Raises:
+        ValueError: If there would be nothing to measure.
     """
 
     model: ModelSource
@@ -114,6 +120,11 @@ class Sweep:
     settings_per_request: int | None = None
     split: str = "train"
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, count in {"repeats": self.repeats, "settings_per_request": self.settings_per_request}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{name}: must be 1 or more, got {count}")
 
     def plan(self) -> Plan:
         """Lay out the measurements."""
@@ -147,35 +158,38 @@ def profile(
         device: Where to run.
         devices: How many devices of that kind; the requests are shared out among them, one process each.
         num_threads: CPU threads of each process; PyTorch's choice if null.
+
+    Raises:
+        ValueError: If the model cannot be loaded, has not the levels asked for, or there are too few devices.
+        ProfileError: If the folder holds another sweep, or another run is writing to it.
     """
     console = Console()
     plan = sweep.plan()
-    _check_devices(device, devices)
+    _check_devices(device, devices, num_threads)
     _claim(output_dir, sweep)
-    shares = [plan.requests[rank::devices] for rank in range(devices)]
     done = _done(output_dir)
-    total = plan.count(plan.requests)
+    left = [request for request in plan.requests if not plan.keys(request) <= done]
+    total = sum(len(plan.keys(request)) for request in plan.requests)
     console.print(f"{total} measurements of {len(plan.requests)} requests, {len(done)} done before, into {output_dir}")
     workers = [
         Worker(
             sweep=sweep,
-            requests=share,
+            requests=left[rank::devices],
             done=done,
             path=output_dir / f"measurements-{rank}.jsonl",
             device=f"{device}:{rank}" if device == "cuda" else device,
             num_threads=num_threads,
         )
-        for rank, share in enumerate(shares)
+        for rank in range(min(devices, len(left)))
     ]
-    with _progress(console) as progress:
-        task = progress.add_task("measuring", total=total, completed=len(done))
-        _run_workers(workers, lambda: progress.advance(task))
-    table = read_profiles(sorted(output_dir.glob("measurements-*.jsonl")))
-    write_profile(table, output_dir / "profile.parquet")
-    print_summary(table, console)
-    figure = plot_components(table.to_pandas(), table.environment)
-    figure.savefig(output_dir / "components.png", dpi=150)
-    console.print(f"wrote {output_dir / 'profile.parquet'} and {output_dir / 'components.png'}")
+    try:
+        with _progress(console) as progress:
+            task = progress.add_task("measuring", total=total, completed=len(done))
+            _run_workers(workers, lambda: progress.advance(task))
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured is kept, the same command goes on with the rest")
+        raise
+    _finish(output_dir, console)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,40 +244,83 @@ def _run_workers(workers: Sequence[Worker], advance: Callable[[], None]) -> None
     """Run one worker in this process, several in processes of their own.
 
     Raises:
-        RuntimeError: If a worker's process failed; its own error stands above.
+        ValueError: If a worker met a user's mistake.
+        RuntimeError: If a worker's process failed otherwise; its own error stands above.
     """
     if len(workers) == 1:
         workers[0].run(advance)
         return
     context = multiprocessing.get_context("spawn")
-    ticks: SimpleQueue[bool] = context.SimpleQueue()
-    processes = [context.Process(target=_work, args=(worker, ticks), daemon=True) for worker in workers]
-    for process in processes:
+    processes, pipes = [], []
+    for worker in workers:
+        pipe, workers_end = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(worker, workers_end), daemon=True)
         process.start()
-    working = len(processes)
-    while working:
-        if ticks.get():
-            advance()
-        else:
-            working -= 1
-    for process in processes:
-        process.join()
-    failed = [rank for rank, process in enumerate(processes) if process.exitcode]
-    if failed:
-        raise RuntimeError(f"profile: worker {failed} failed; what was measured is kept, the same command goes on")
-
-
-def _work(worker: Worker, ticks: "SimpleQueue[bool]") -> None:
-    """Run a worker in its process: a true tick for each record, a false one at the end."""
+        workers_end.close()  # or the pipe would stay open when the worker is killed
+        processes.append(process)
+        pipes.append(pipe)
     try:
-        worker.run(lambda: ticks.put(True))
+        mistakes = _listen(pipes, advance)
+        for process in processes:
+            process.join()
     finally:
-        ticks.put(False)
+        for process in processes:
+            process.terminate()
+    if mistakes:
+        raise ValueError(mistakes[0])
+    failed = {worker.device: process.exitcode for worker, process in zip(workers, processes, strict=True)}
+    if any(failed.values()):
+        raise RuntimeError(f"workers ended with {failed}; what was measured is kept, the same command goes on")
 
 
-def _check_devices(device: str, devices: int) -> None:
-    if devices < 1:
-        raise ValueError(f"devices: must be 1 or more, got {devices}")
+def _work(worker: Worker, pipe: Connection) -> None:
+    """Run a worker in its process: tells ``None`` for each record, and the sentence of a user's mistake."""
+    # An interrupt reaches every process of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker.run(lambda: pipe.send(None))
+    except ValueError as err:
+        pipe.send(str(err))
+        sys.exit(1)
+
+
+def _listen(pipes: Sequence[Connection], advance: Callable[[], None]) -> list[str]:
+    """Hear workers until the last one's end, and return the mistakes that they met."""
+    mistakes: list[str] = []
+    working = list(pipes)
+    while working:
+        for pipe in wait(working):
+            assert isinstance(pipe, Connection)
+            try:
+                mistake: str | None = pipe.recv()
+            except EOFError:
+                working.remove(pipe)
+                continue
+            if mistake is None:
+                advance()
+            else:
+                mistakes.append(mistake)
+    return mistakes
+
+
+def _finish(output_dir: Path, console: Console) -> None:
+    """Join the rows of all workers, and show them."""
+    paths = sorted(output_dir.glob("measurements-*.jsonl"))
+    for path in paths:
+        drop_cut_line(path)  # of a worker that this run, with fewer devices, has not
+    table = read_profiles([path for path in paths if existing_keys(path, KEY_FIELDS)])
+    write_profile(table, output_dir / "profile.parquet")
+    print_summary(table, console)
+    figure = plot_components(table.to_pandas(), table.environment)
+    figure.savefig(output_dir / "components.png", dpi=150)
+    plt.close(figure)
+    console.print(f"wrote {output_dir / 'profile.parquet'} and {output_dir / 'components.png'}")
+
+
+def _check_devices(device: str, devices: int, num_threads: int | None) -> None:
+    for name, count in {"devices": devices, "num_threads": num_threads}.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name}: must be 1 or more, got {count}")
     if device == "cuda" and torch.cuda.device_count() < devices:
         raise ValueError(f"devices: {devices} CUDA devices asked for, this machine has {torch.cuda.device_count()}")
 
@@ -275,7 +332,12 @@ def _claim(output_dir: Path, sweep: Sweep) -> None:
     if not file.exists():
         output_dir.mkdir(parents=True, exist_ok=True)
         file.write_text(settings + "\n")
-    elif json.loads(file.read_text()) != json.loads(settings):
+        return
+    try:
+        claimed = json.loads(file.read_text())
+    except ValueError as err:
+        raise ProfileError(f"output_dir: {file} is not JSON ({err}); remove it or give another folder") from err
+    if claimed != json.loads(settings):
         raise ProfileError(f"output_dir: {file} describes another sweep; give its arguments again or another folder")
 
 
