@@ -33,6 +33,7 @@ def small_data() -> list[str]:
     return [
         "--data.init_args.files=[profile.parquet]",
         "--data.init_args.held_out_files=null",
+        "--data.init_args.val_split=0.1",
         "--trainer.max_epochs=2",
         "--trainer.log_every_n_steps=1",
         "--trainer.enable_progress_bar=false",
@@ -108,11 +109,11 @@ def test_a_development_run_goes_through_with_every_loss(small_data: list[str], l
 @pytest.mark.parametrize("configs", [[DEFAULT], [DEFAULT, FAST]])
 def test_every_estimator_config_builds(small_data: list[str], configs: list[str]) -> None:
     named = [word for config in configs for word in ("--config", config)]
-    cli = main.cli_main([*named, *small_data[:2]], run=False)
+    cli = main.cli_main([*named, *small_data[:3]], run=False)
     assert cli is not None
     assert isinstance(cli.model, LatencyEstimatorModule)
     assert isinstance(cli.datamodule, ProfileDataModule)
-    assert cli.datamodule.batch_size == (64 if configs == [DEFAULT] else 512)
+    assert cli.datamodule.batch_size == (64 if configs == [DEFAULT] else 256)
 
 
 def test_the_default_config_holds_the_original_hyper_parameters() -> None:
@@ -129,7 +130,7 @@ def test_the_config_is_printed_with_later_files_winning(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main.cli_main(["fit", "--config", DEFAULT, "--config", FAST, "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["data"]["init_args"]["batch_size"] == 512
+    assert printed["data"]["init_args"]["batch_size"] == 256
     assert printed["data"]["init_args"]["train_split"] == 0.8
     assert printed["trainer"]["accelerator"] == "cpu"
 
