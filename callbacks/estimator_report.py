@@ -143,8 +143,13 @@ def _print_table(compact: pd.DataFrame, folder: Path) -> None:
             table.add_row(*map(str, row))
         # A log file has no width of its own, and the console's default would cut the numbers off.
         console = Console()
-        console.width = max(console.width, 125)
+        console.width = max(console.width, 150)
         console.print(table)
+    notes = (
+        "MAPE against single runs. noise: how far these lie from the median of the runs of one request and setting, "
+        "which no predictor can know. typical: the estimator against that median. cover: runs inside its interval."
+    )
+    Console().print(notes, soft_wrap=True)
     Console().print(f"report: {folder}", soft_wrap=True)
 
 

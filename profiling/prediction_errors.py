@@ -77,11 +77,14 @@ def error_table(predictions: Predictions, devices: list[str]) -> pd.DataFrame:
     """Summarize the errors.
 
     Returns:
-        One row for each device, test group, target and predictor: ``n, mae_ms, rmse_ms, mape, r2, p95_error_ms``; for
-        the estimator also ``coverage``, the share of truths inside its interval; ``is_best`` marks the lowest MAPE.
+        One row for each device, test group, target and predictor: ``n, mae_ms, rmse_ms, mape, r2, p95_error_ms`` over
+        single runs; ``typical_mape`` and ``typical_r2`` against the median of the runs of one request and setting;
+        ``noise``, how far single runs lie from that median, relative to them, on average; for the estimator also
+        ``coverage``, the share of runs inside its interval; ``is_best`` marks the lowest MAPE.
     """
     rows = []
     target_ms = predictions.rows.target_ms.double().numpy()
+    typical_ms, is_first = typical_runs(predictions.rows)
     for d, device in enumerate(devices):
         for g, group in enumerate(TEST_GROUPS):
             chosen = ((predictions.rows.device == d) & (predictions.rows.group == g)).numpy()
@@ -89,16 +92,37 @@ def error_table(predictions: Predictions, devices: list[str]) -> pd.DataFrame:
                 measured = chosen & ~np.isnan(target_ms[:, t])
                 if measured.sum() < 2:
                     continue
-                where = {"device": device, "group": group, "target": target, "n": int(measured.sum())}
+                cells = measured & is_first
+                run_ms, median_run_ms = target_ms[measured, t], typical_ms[measured, t]
+                noise = float((np.abs(run_ms - median_run_ms) / run_ms).mean())
+                where = {"device": device, "group": group, "target": target, "n": int(measured.sum()), "noise": noise}
                 low_ms, high_ms = predictions.interval_ms[measured, t].T
-                inside = (low_ms <= target_ms[measured, t]) & (target_ms[measured, t] <= high_ms)
+                inside = (low_ms <= run_ms) & (run_ms <= high_ms)
                 for name, median_ms in predictions.median_ms.items():
-                    summary = error_summary(median_ms[measured, t], target_ms[measured, t])
+                    summary = error_summary(median_ms[measured, t], run_ms)
+                    typical = error_summary(median_ms[cells, t], typical_ms[cells, t])
+                    summary |= {"typical_mape": typical["mape"], "typical_r2": typical["r2"]}
                     coverage = float(inside.mean()) if name == ESTIMATOR else np.nan
                     rows.append({**where, "predictor": name, **summary, "coverage": coverage})
     frame = pd.DataFrame(rows)
     lowest = frame.groupby(["device", "group", "target"])["mape"].transform("min")
     return frame.assign(is_best=frame["mape"] == lowest)
+
+
+def typical_runs(rows: LatencyRows) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Find the median of the runs that measured the same thing: equal device, group and features.
+
+    Returns:
+        For each row ``(rows, targets)`` that median in milliseconds, and ``(rows,)`` whether it is the first of its
+        runs, so that each request and setting can be counted once.
+    """
+    keys = np.column_stack([rows.device, rows.group, rows.features])
+    _, first, cell = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    cell = cell.reshape(-1)
+    typical_ms = pd.DataFrame(rows.target_ms.double().numpy()).groupby(cell).transform("median").to_numpy()
+    is_first = np.zeros(len(keys), dtype=np.bool_)
+    is_first[first] = True
+    return typical_ms, is_first
 
 
 def error_summary(predicted_ms: Array, measured_ms: Array) -> dict[str, float]:
@@ -128,6 +152,9 @@ def compact_table(errors: pd.DataFrame) -> pd.DataFrame:
     details = pd.DataFrame(
         {
             "best": best,
+            "noise %": (own["noise"] * 100).map("{:.2f}".format),
+            "typical %": (own["typical_mape"] * 100).map("{:.2f}".format),
+            "typical R2": own["typical_r2"].map("{:.4f}".format),
             "MAE ms": own["mae_ms"].map("{:.3f}".format),
             "P95 ms": own["p95_error_ms"].map("{:.3f}".format),
             "R2": own["r2"].map("{:.4f}".format),

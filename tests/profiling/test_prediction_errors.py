@@ -14,6 +14,7 @@ from profiling.prediction_errors import (
     error_table,
     markdown,
     total_ms,
+    typical_runs,
 )
 from tests.profile_law import profile_table
 
@@ -62,6 +63,36 @@ def test_the_compact_table_shows_every_predictor_on_one_line() -> None:
     assert "| estimator | worse | best |" in header
     assert rule.count("---") == len(compact.columns)
     assert len(lines) == 5
+
+
+def _three_runs_of_one_request() -> LatencyRows:
+    rows = latency_rows(profile_table(num_images=1))
+    rows = LatencyRows(*(column[[0, 0, 0, 1]] for column in rows))
+    prefill_ms = torch.tensor([8.0, 10.0, 20.0, 5.0])
+    target_ms = rows.target_ms.clone()
+    target_ms[:, 2] = prefill_ms
+    return rows._replace(target_ms=target_ms, group=torch.zeros_like(rows.group))
+
+
+def test_a_typical_run_is_the_median_of_those_that_measured_the_same() -> None:
+    typical_ms, is_first = typical_runs(_three_runs_of_one_request())
+    assert typical_ms[:, 2].tolist() == [10, 10, 10, 5]
+    assert is_first.tolist() == [True, False, False, True]
+
+
+def test_noise_is_told_apart_from_error() -> None:
+    rows = _three_runs_of_one_request()
+    typical_ms, _ = typical_runs(rows)
+    predictions = Predictions(
+        rows=rows,
+        median_ms={ESTIMATOR: typical_ms},
+        interval_ms=np.stack([typical_ms, typical_ms], axis=-1),
+        levels=(0.025, 0.975),
+    )
+    errors = error_table(predictions, ["synthetic"]).set_index("target")
+    assert errors.loc["prefill", "noise"] == pytest.approx((2 / 8 + 0 + 10 / 20 + 0) / 4)
+    assert errors.loc["prefill", "typical_mape"] == 0
+    assert errors.loc["prefill", "mape"] == pytest.approx(errors.loc["prefill", "noise"])
 
 
 def test_baselines_are_fitted_for_each_device_by_itself() -> None:
