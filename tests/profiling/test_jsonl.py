@@ -40,6 +40,17 @@ def test_a_run_continues_after_a_crash_that_cut_a_line(tmp_path: Path, caplog: p
     assert read_profile(path).numbers("run_id").tolist() == [0.0, 2.0]
 
 
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with JsonlWriter(path, H200) as writer:
+        with pytest.raises(ValueError, match=r"a\.jsonl: another run is writing to this file"):
+            JsonlWriter(path, H200)
+        writer.write(record(0))
+    with JsonlWriter(path, H200) as writer:
+        writer.write(record(1))
+    assert len(read_profile(path)) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b'{"environ'])
 def test_a_file_that_died_at_its_first_line_starts_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jsonl"

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def _close_figures() -> Iterator[None]:
     plt.close("all")
 
 
-def drawn(*rows: dict[str, object]) -> Figure:
+def drawn(*rows: dict[str, Any]) -> Figure:
     legal = [legal_row(projector_ms=1.0, **row) for row in rows]
     table = ProfileTable.from_records([ProfileRecord.model_validate(row) for row in legal], ENVIRONMENT)
     return plot_components(table.to_pandas(), ENVIRONMENT)
@@ -68,7 +69,7 @@ def test_lines_are_medians_and_bands_their_percentiles() -> None:
     assert points(figure.axes[0]) == [[(2.0, 2.0), (5.0, 5.0)]]
     (band,) = figure.axes[0].collections
     assert isinstance(band, FillBetweenPolyCollection)
-    bounds = {tuple(vertex) for vertex in np.round(band.get_paths()[0].vertices, 6).tolist()}
+    bounds = {tuple(vertex) for vertex in np.asarray(band.get_paths()[0].vertices).round(6).tolist()}
     # Linear between 1, 2 and 9: the 5th percentile is 1.1 and the 95th 8.3.
     assert {(2.0, 1.1), (2.0, 8.3), (5.0, 4.1), (5.0, 5.9)} <= bounds
 

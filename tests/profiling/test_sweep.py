@@ -1,0 +1,371 @@
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import auto_parser
+
+import main
+from models.knobs import Tier
+from profiling.jsonl import JsonlWriter, existing_keys
+from profiling.profiler import KEY_FIELDS, Key, Profiler
+from profiling.records import read_profile
+from profiling.schema import ProfileRecord
+from profiling.sweep import GridLevels, ModelSource, Sweep, Worker, _listen, _work, profile
+from profiling.workload import Workload, make_requests
+from tests.helpers import GOLDEN
+
+ROOT = Path(main.__file__).parent
+CONFIGS = ("cpu", "h200", "h200_held_out", "h200_router_skew")
+OUT = Path("out")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_collections() -> Iterator[None]:
+    """Keep what the test runner holds out of the collections that go before each measurement."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _model_folder() -> None:
+    """A model's shape in the working folder, without weights."""
+    Path("tiny").mkdir()
+    Path("tiny/config.json").write_text((GOLDEN / "moe" / "config.json").read_text())
+
+
+def sweep(**changes: Any) -> Sweep:
+    fields: dict[str, Any] = {
+        "model": ModelSource(name="tiny", random_weights=True, dtype="float32"),
+        "workload": Workload(image_sizes=((64, 48), (30, 90), (50, 50)), text_tokens=(3, 12), output_tokens=(1, 4)),
+        "levels": GridLevels(tiers=(Tier(name="low", min_crops=1, max_crops=2),), top_k=(2,), num_active_blocks=(2, 4)),
+        "repeats": 2,
+    }
+    return Sweep(**{**fields, **changes})
+
+
+def keys_of(the_sweep: Sweep) -> set[Key]:
+    plan = the_sweep.plan()
+    return set.union(*map(plan.keys, plan.requests))
+
+
+def rows(path: Path) -> list[str]:
+    """Measured rows of a file, without the environment."""
+    return path.read_text().splitlines()[1:]
+
+
+def keys_in(folder: Path) -> Counter[Key]:
+    """How often each measurement was written, in all files."""
+    lines = [json.loads(row) for path in folder.glob("measurements-*.jsonl") for row in rows(path)]
+    return Counter(tuple(line[field] for field in KEY_FIELDS) for line in lines)
+
+
+def once(the_sweep: Sweep) -> Counter[Key]:
+    return Counter(dict.fromkeys(keys_of(the_sweep), 1))
+
+
+class Stop(BaseException):
+    """Ends a sweep in the middle, as nothing in it expects."""
+
+
+def run_until(num_rows: int, error: type[BaseException] = Stop) -> None:
+    """Start the sweep and let it fail once so many rows are written."""
+    write, left = JsonlWriter.write, [num_rows]
+
+    def limited(self: JsonlWriter, record: ProfileRecord) -> None:
+        if not left[0]:
+            raise error
+        left[0] -= 1
+        write(self, record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonlWriter, "write", limited)
+        with pytest.raises(error):
+            profile(sweep(), OUT)
+
+
+def test_a_sweep_leaves_rows_a_profile_a_figure_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    profile(sweep(), OUT)
+    assert sorted(path.name for path in OUT.iterdir()) == [
+        "components.png",
+        "measurements-0.jsonl",
+        "profile.parquet",
+        "sweep.json",
+    ]
+    assert keys_in(OUT) == once(sweep())
+    table = read_profile(OUT / "profile.parquet")
+    assert len(table) == 3 * 2 * 2
+    assert table.environment.model == "tiny"
+    assert table.environment.random_weights
+    assert table.environment.dtype == "float32"
+    assert table.environment.model_shape == json.loads(Path("tiny/config.json").read_text())
+    printed = capsys.readouterr().out
+    assert "12 measurements of 3 requests, 0 done before" in printed
+    assert "decode_per_token" in printed
+    assert "wrote out/profile.parquet" in printed
+
+
+def test_a_stopped_sweep_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    run_until(5)
+    before = rows(OUT / "measurements-0.jsonl")
+    assert len(before) == 5
+    profile(sweep(), OUT)
+    assert rows(OUT / "measurements-0.jsonl")[:5] == before
+    assert keys_in(OUT) == once(sweep())
+    assert "12 measurements of 3 requests, 5 done before" in capsys.readouterr().out
+
+
+def test_an_interrupt_keeps_the_rows_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    run_until(3, KeyboardInterrupt)
+    assert "interrupted: what was measured is kept, the same command goes on" in capsys.readouterr().out
+    assert len(rows(OUT / "measurements-0.jsonl")) == 3
+
+
+def test_a_finished_sweep_measures_nothing_again_and_needs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile(sweep(), OUT)
+    before = (OUT / "measurements-0.jsonl").read_bytes()
+    (OUT / "profile.parquet").unlink()
+    monkeypatch.delattr(Worker, "run")
+    profile(sweep(), OUT, devices=2)
+    assert (OUT / "measurements-0.jsonl").read_bytes() == before
+    assert len(read_profile(OUT / "profile.parquet")) == 12
+
+
+def test_what_other_workers_left_is_used() -> None:
+    run_until(4)
+    # As if a run with more devices had been killed: in one worker before its first row, in one within a row.
+    first = OUT / "measurements-0.jsonl"
+    environment, *_ = first.read_text().splitlines()
+    first.rename(OUT / "measurements-2.jsonl")
+    (OUT / "measurements-1.jsonl").write_text(environment + "\n")
+    with (OUT / "measurements-2.jsonl").open("a") as file:
+        file.write('{"sample_id": "seed42-0')
+    profile(sweep(), OUT)
+    assert keys_in(OUT) == once(sweep())
+    assert len(read_profile(OUT / "profile.parquet")) == 12
+
+
+def test_another_sweep_in_the_folder_is_refused_and_nothing_changes() -> None:
+    profile(sweep(), OUT)
+    before = {path: path.read_bytes() for path in OUT.iterdir()}
+    for other in (sweep(seed=43), sweep(repeats=3), sweep(model=replace(sweep().model, router_skew=0.5))):
+        with pytest.raises(ValueError, match=r"output_dir: out/sweep.json describes another sweep"):
+            profile(other, OUT)
+    assert {path: path.read_bytes() for path in OUT.iterdir()} == before
+
+
+def test_another_model_of_the_same_name_is_refused() -> None:
+    run_until(2)
+    before = (OUT / "measurements-0.jsonl").read_bytes()
+    config = json.loads(Path("tiny/config.json").read_text())
+    Path("tiny/config.json").write_text(json.dumps({**config, "moe_num_experts": 4}))
+    with pytest.raises(ValueError, match=r"environment: model_shape: the file was measured with .* this run has"):
+        profile(sweep(), OUT)
+    assert (OUT / "measurements-0.jsonl").read_bytes() == before
+
+
+def test_a_damaged_note_of_the_sweep_is_named() -> None:
+    OUT.mkdir()
+    (OUT / "sweep.json").write_text('{"model": ')
+    with pytest.raises(ValueError, match=r"output_dir: out/sweep.json is not JSON"):
+        profile(sweep(), OUT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"levels": GridLevels(top_k=(2, 9), num_active_blocks=(2,))}, r"top_k: must be 1 to 8 .*, got 9"),
+        ({"levels": GridLevels(top_k=(2,), num_active_blocks=(2, 5))}, r"num_active_blocks: must be 1 to 4, got 5"),
+        ({"levels": GridLevels(top_k=(2, 2), num_active_blocks=(2,))}, r"top_k: needs at least one level and no level"),
+        ({"levels": GridLevels(top_k=(), num_active_blocks=(2,))}, r"top_k: needs at least one level"),
+        ({"model": ModelSource(name="nowhere", random_weights=True)}, "'nowhere' is neither a directory nor a hub id"),
+        ({"model": ModelSource(name="tiny")}, "tiny: holds neither model.safetensors nor"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        profile(sweep(**changes), OUT)
+    assert not list(Path().glob("out/*.jsonl"))
+
+
+@pytest.mark.parametrize("field", ["repeats", "settings_per_request"])
+def test_a_sweep_measures_something(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}: must be 1 or more, got 0"):
+        sweep(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda", "devices": 2}, "devices: 2 CUDA devices asked for, this machine has 0"),
+        ({"devices": 0}, "devices: must be 1 or more, got 0"),
+        ({"num_threads": 0}, "num_threads: must be 1 or more, got 0"),
+    ],
+)
+def test_missing_devices_are_an_error(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=message):
+        profile(sweep(), OUT, **options)
+    assert not OUT.exists()
+
+
+def test_two_workers_measure_what_one_does() -> None:
+    profile(sweep(), OUT, devices=2, num_threads=1)
+    assert len(list(OUT.glob("measurements-*.jsonl"))) == 2
+    assert keys_in(OUT) == once(sweep())
+    assert len(read_profile(OUT / "profile.parquet")) == 12
+    by_file = [existing_keys(path, ("sample_id",)) for path in sorted(OUT.glob("measurements-*.jsonl"))]
+    assert [len(samples) for samples in by_file] == [2, 1]
+
+
+def test_a_mistake_that_a_worker_meets_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    worker = Worker(
+        sweep=sweep(model=ModelSource(name="tiny")),
+        requests=(),
+        done=frozenset(),
+        path=Path("rows.jsonl"),
+        device="cpu",
+        num_threads=None,
+    )
+    here, there = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(SystemExit, match="1"):
+        _work(worker, there)
+    there.close()
+    (mistake,) = _listen([here], lambda: None)
+    assert mistake.startswith("tiny: holds neither model.safetensors nor")
+
+
+def _write_config(the_sweep: dict[str, Any]) -> Path:
+    file = Path("sweep.yaml")
+    file.write_text(yaml.safe_dump({"sweep": the_sweep, "output_dir": str(OUT), "num_threads": 1}))
+    return file
+
+
+KILLED = {
+    "model": {"name": "tiny", "random_weights": True, "dtype": "float32"},
+    "workload": {
+        "image_sizes": [[64, 48], [30, 90], [50, 50], [90, 40]],
+        "text_tokens": [3, 12],
+        "output_tokens": [12, 20],
+    },
+    "levels": {
+        "tiers": [{"name": "low", "min_crops": 1, "max_crops": 2}],
+        "top_k": [2, 3],
+        "num_active_blocks": [2, 4],
+    },
+    "repeats": 3,
+}
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_is_finished_by_the_same_command(caplog: pytest.LogCaptureFixture) -> None:
+    arguments = ["profile", "--config", str(_write_config(KILLED))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    file = OUT / "measurements-0.jsonl"
+    command = [sys.executable, str(ROOT / "main.py"), *arguments]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not file.exists() or file.read_bytes().count(b"\n") < 6:
+            assert process.poll() is None, "the sweep ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    kept = [line.removesuffix("\n") for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")][1:]
+    assert 5 <= len(kept) < 48
+    with file.open("a") as cut:
+        cut.write('{"sample_id": "seed42-')
+    main.cli_main(arguments)
+    assert "dropped the last line, which was cut" in caplog.text
+    assert rows(file)[: len(kept)] == kept
+    found = keys_in(OUT)
+    assert len(found) == found.total() == 4 * 4 * 3
+    assert len(read_profile(OUT / "profile.parquet")) == 48
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--sweep.model.dtype=float8", "float8"),
+        ("--sweep.levels.top_k=[2,many]", "many"),
+        ("--device=tpu", "tpu"),
+        ("--sweep.runs=3", "runs"),
+        ("--sweep.repeats=three", "three"),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, message: str
+) -> None:
+    monkeypatch.setattr(Profiler, "run", None)
+    with pytest.raises(SystemExit) as ending:
+        main.cli_main(["profile", "--config", str(_write_config(KILLED)), argument])
+    assert ending.value.code != 0
+    assert message in capsys.readouterr().err
+    assert not OUT.exists()
+
+
+def config_of(name: str) -> Any:
+    parser = auto_parser(profile, as_positional=False)
+    return parser.instantiate_classes(
+        parser.parse_args(["--config", str(ROOT / "configs" / "profile" / f"{name}.yaml")])
+    )
+
+
+def test_every_config_is_built_here() -> None:
+    assert {path.stem for path in (ROOT / "configs" / "profile").glob("*.yaml")} == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_lays_out_a_plan(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(ROOT)  # where models named by a path are found
+    config = config_of(name)
+    assert isinstance(config.sweep, Sweep)
+    plan = config.sweep.plan()
+    assert plan.requests
+    assert plan.settings(plan.requests[0])
+    assert config.sweep.model.random_weights
+    assert config.output_dir == Path("runs/profile") / name
+
+
+def test_the_shipped_profile_is_as_large_and_varied_as_promised() -> None:
+    the_sweep = config_of("h200").sweep
+    plan = the_sweep.plan()
+    assert len(plan.requests) == 72
+    assert {len(plan.settings(request)) for request in plan.requests} == {75}
+    assert the_sweep.repeats >= 3
+    assert len(keys_of(the_sweep)) == 72 * 75 * the_sweep.repeats >= 15_000
+    sizes = set(the_sweep.workload.image_sizes)
+    assert len(sizes) >= 12
+    assert len({width / height for width, height in sizes}) >= 11
+    for lengths, fewest, most in (
+        ([request.text_tokens for request in plan.requests], 10, 600),
+        ([request.output_tokens for request in plan.requests], 1, 64),
+    ):
+        assert min(lengths) == fewest
+        assert 0.9 * most < max(lengths) <= most
+
+
+def test_the_held_out_profile_shares_no_image_and_has_settings_of_its_own() -> None:
+    trained, held_out = config_of("h200").sweep, config_of("h200_held_out").sweep
+    assert not set(trained.workload.image_sizes) & set(held_out.workload.image_sizes)
+    samples = [{request.sample_id for request in make_requests(each.workload)} for each in (trained, held_out)]
+    assert not samples[0] & samples[1]
+    assert set(held_out.levels.top_k) - set(trained.levels.top_k) == {5, 7, 9, 11}
+    assert set(held_out.levels.num_active_blocks) - set(trained.levels.num_active_blocks) == {9, 11, 13, 15}
+    assert trained.model == held_out.model
+    assert trained.tiling == held_out.tiling
