@@ -18,14 +18,17 @@ import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
+from profiling.convert import convert_profile
 from profiling.sweep import profile
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
     "calibrate-estimator": calibrate_estimator,
+    "convert-profile": convert_profile,
     "bench-data": bench_data,
 }
 LINKS: Final = ("devices", "shapes", "coefficients")
+_INTERRUPTED: Final = 130  # as shells report SIGINT
 
 
 class PunctualCLI(LightningCLI):
@@ -106,12 +109,15 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
 
 
 def main() -> int:
-    """Run the command of this process; a user's mistake ends in one sentence."""
+    """Run the command of this process; a user's mistake ends in one sentence, an interrupt in one word."""
     try:
         cli_main()
     except ValueError as err:
         sys.stderr.write(f"error: {err}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
     return 0
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 from models.latency_estimator import TARGETS, LatencyRows, interval_pairs
 from models.latency_terms import FEATURES
 from profiling.estimator_plots import error_by_setting, error_by_tokens, predicted_against_measured
+from profiling.files import written_whole
 from profiling.prediction_errors import (
     ESTIMATOR,
     Predictions,
@@ -123,9 +124,11 @@ class EstimatorReport(Callback):
     def _write_table(self, predictions: Predictions, devices: list[str], folder: Path) -> None:
         errors = error_table(predictions, devices)
         compact = compact_table(errors)
-        (folder / "errors.md").write_text(markdown(compact))
+        with written_whole(folder / "errors.md") as partial:
+            partial.write_text(markdown(compact))
         records = json.loads(errors.to_json(orient="records"))
-        (folder / "errors.json").write_text(json.dumps(records, indent=1) + "\n")
+        with written_whole(folder / "errors.json") as partial:
+            partial.write_text(json.dumps(records, indent=1) + "\n")
         _print_table(compact, folder)
 
 
@@ -164,7 +167,8 @@ def _write_figures(predictions: Predictions, devices: list[str], folder: Path) -
         for draw in (predicted_against_measured, error_by_setting, error_by_tokens):
             figure = draw(frame, caption=caption)
             suffix = f"_{d}" if len(devices) > 1 else ""
-            figure.savefig(folder / f"{draw.__name__}{suffix}.png", dpi=120)
+            with written_whole(folder / f"{draw.__name__}{suffix}.png") as partial:
+                figure.savefig(partial, dpi=120)
             plt.close(figure)
 
 

@@ -1,8 +1,10 @@
 """How fast the profile's data module is with a million rows."""
 
 import tempfile
-import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.profile import ProfileDataModule
+from datamodules.profile import ProfileDataModule, RowBatches
+from profiling.clock import CALL, StageClock, measure
 from profiling.records import read_profiles, write_profile
+from profiling.statistics import summarize
 from profiling.table import ProfileTable
 
 
@@ -24,6 +28,7 @@ def bench_data(
     noise: float = 0.02,
     seed: int = 42,
     num_threads: int = 1,
+    repeats: int = 5,
 ) -> None:
     """Time reading, splitting and batching a profile resampled to a million rows.
 
@@ -34,26 +39,36 @@ def bench_data(
         noise: Standard deviation of the factor, in log space, that each row's times are multiplied by.
         seed: Of the resampling.
         num_threads: Threads of torch.
+        repeats: How often either is timed, after once untimed.
 
     Raises:
-        ValueError: If a file is bad.
+        ValueError: If a file is bad, or nothing would be timed.
     """
     torch.set_num_threads(num_threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resampled.parquet"
         write_profile(resample(read_profiles(files), num_rows=num_rows, noise=noise, seed=seed), path)
-        start_s = time.perf_counter()
-        data = ProfileDataModule([str(path)], batch_size=batch_size)
-        data.setup("fit")
-        batches = data.train_dataloader()
-        ready_s = time.perf_counter() - start_s
-        start_s = time.perf_counter()
-        num_seen = sum(len(batch.features) for batch in batches)
-        epoch_s = time.perf_counter() - start_s
-    table = Table("what", "seconds", title=f"{num_rows:,} rows, {num_seen:,} of them train")
-    table.add_row("read, check, split, ready to batch", f"{ready_s:.2f}")
-    table.add_row(f"one epoch at batch {batch_size}", f"{epoch_s:.2f}")
+        ready = partial(_ready, path, batch_size)
+        tasks: dict[str, Callable[[], object]] = {
+            "read, check, split, ready to batch": ready,
+            f"one epoch at batch {batch_size}": partial(deque, ready(), maxlen=0),
+        }
+        samples_ms = {
+            name: measure(task, clock=StageClock("cpu"), warmup=1, repeats=repeats)[CALL]
+            for name, task in tasks.items()
+        }
+    title = f"{num_rows:,} rows, n = {repeats}, {num_threads} threads of torch"
+    table = Table("seconds", "p50", "min", "max", title=title)
+    for name, task_ms in samples_ms.items():
+        summary = summarize(task_ms)
+        table.add_row(name, *(f"{ms / 1e3:.3f}" for ms in (summary.p50, summary.min, summary.max)))
     Console().print(table)
+
+
+def _ready(path: Path, batch_size: int) -> RowBatches:
+    data = ProfileDataModule([str(path)], batch_size=batch_size)
+    data.setup("fit")
+    return data.train_dataloader()
 
 
 def resample(table: ProfileTable, *, num_rows: int, noise: float, seed: int) -> ProfileTable:

@@ -12,6 +12,7 @@ from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.latency_estimator import LatencyEstimatorModule
 from models.latency_calibration import calibrate_device
 from models.latency_estimator import TARGETS, LatencyEstimator, LatencyRows
+from profiling.files import written_whole
 from profiling.latency_rows import base_coefficients, latency_rows, model_shape
 from profiling.prediction_errors import baseline_predictions, error_summary
 from profiling.records import read_profiles
@@ -57,7 +58,8 @@ def calibrate_estimator(
     median_ms[_NNLS] = baseline_predictions(few, rest, [shape])[_NNLS]
     new["state_dict"] = module.state_dict()
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(new, output)
+    with written_whole(Path(output)) as partial:
+        torch.save(new, partial)
     _print(f"{label}: error on {len(rest.features)} rows after calibration from {num_rows}", median_ms, rest)
 
 

@@ -174,18 +174,3 @@ def measure(fn: Callable[[], object], *, clock: StageClock, warmup: int, repeats
             if call >= warmup:
                 samples_ms.setdefault(name, []).extend(call_ms)
     return samples_ms
-
-
-def measure_twice(
-    fn: Callable[[], object], *, clock: StageClock, warmup: int, repeats: int
-) -> tuple[list[float], list[float]]:
-    """Time the same call as if it were two, turn by turn, to learn what difference means nothing (A/A).
-
-    Returns:
-        Raw milliseconds of either, ``repeats`` each, for ``statistics.aa_noise_floor``.
-
-    Raises:
-        ValueError: If there is nothing to count.
-    """
-    calls_ms = measure(fn, clock=clock, warmup=warmup, repeats=2 * repeats)[CALL]
-    return calls_ms[0::2], calls_ms[1::2]

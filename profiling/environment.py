@@ -1,16 +1,13 @@
-"""What a measurement was made on, and how a GPU felt while it was made."""
+"""What a measurement was made on."""
 
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import torch
 import transformers
@@ -18,37 +15,6 @@ import transformers
 from profiling.schema import Environment
 
 _CPU_INFO: Final = Path("/proc/cpuinfo")
-# NVML's bit names; an idle GPU and clocks that somebody chose are no sign of trouble, but change times all the same.
-_THROTTLE_REASONS: Final[Mapping[int, str]] = {
-    0x001: "idle",
-    0x002: "application_clocks",
-    0x004: "power_cap",
-    0x008: "hardware_slowdown",
-    0x010: "sync_boost",
-    0x020: "software_thermal",
-    0x040: "hardware_thermal",
-    0x080: "power_brake",
-    0x100: "display_clocks",
-}
-
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuState:
-    """One look at a GPU; what cannot be read is None.
-
-    Args:
-        sm_clock_mhz: Clock of the multiprocessors.
-        temperature_c: Temperature of the chip.
-        power_w: Power drawn by the board.
-        throttle_reasons: Why the clock is not at its highest; empty when nothing holds it.
-    """
-
-    sm_clock_mhz: int | None = None
-    temperature_c: int | None = None
-    power_w: float | None = None
-    throttle_reasons: tuple[str, ...] | None = None
 
 
 def collect_environment(
@@ -120,61 +86,17 @@ def git_commit(folder: Path) -> str | None:
     return f"{commit}-dirty" if run("status", "--porcelain", "--untracked-files=no") else commit
 
 
-def sample_gpu_state(device: torch.device | str) -> GpuState:
-    """Look at a GPU through NVML; all fields are None for a CPU, or where NVML or its Python package is missing."""
-    device = torch.device(device)
-    if device.type != "cuda":
-        return GpuState()
-    with _nvml() as nvml:
-        if nvml is None:
-            return GpuState()
-        handle = _readable(nvml, lambda: nvml.nvmlDeviceGetHandleByUUID(_uuid(device)))
-        if handle is None:
-            return GpuState()
-        reasons = _readable(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-        power_mw = _readable(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-        return GpuState(
-            sm_clock_mhz=_readable(nvml, lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-            temperature_c=_readable(nvml, lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            power_w=None if power_mw is None else power_mw / 1000.0,
-            throttle_reasons=None if reasons is None else _reason_names(reasons),
-        )
-
-
-def _reason_names(bits: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in _THROTTLE_REASONS.items() if bits & bit)
-
-
-def _uuid(device: torch.device) -> str:
-    """Name the GPU as NVML does, whose numbering ignores CUDA_VISIBLE_DEVICES."""
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
 def _driver() -> str | None:
-    with _nvml() as nvml:
-        return None if nvml is None else _readable(nvml, lambda: str(nvml.nvmlSystemGetDriverVersion()))
-
-
-@contextmanager
-def _nvml() -> Iterator[Any]:
-    """Open NVML while the block runs; give None where it is not installed or no driver answers."""
-    nvml: ModuleType | None
+    """Ask NVML for the driver's version; None where it is not installed or no driver answers."""
     try:
         nvml = import_module("pynvml")
     except ImportError:
-        nvml = None
-    if nvml is None or _readable(nvml, lambda: (nvml.nvmlInit(), True)) is None:
-        yield None
-        return
+        return None
     try:
-        yield nvml
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _readable(nvml: Any, read: Callable[[], Value]) -> Value | None:
-    """Return a reading, or None where this GPU or driver does not offer it."""
-    try:
-        return read()
+        nvml.nvmlInit()
     except nvml.NVMLError:
         return None
+    try:
+        return str(nvml.nvmlSystemGetDriverVersion())
+    finally:
+        nvml.nvmlShutdown()

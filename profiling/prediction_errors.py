@@ -15,6 +15,7 @@ from profiling.splits import TEST_GROUPS
 
 ESTIMATOR = "estimator"
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,34 +83,47 @@ def error_table(predictions: Predictions, devices: list[str]) -> pd.DataFrame:
         ``noise``, how far single runs lie from that median, relative to them, on average; for the estimator also
         ``coverage``, the share of runs inside its interval; ``is_best`` marks the lowest MAPE.
     """
-    rows = []
     target_ms = predictions.rows.target_ms.double().numpy()
     typical_ms, is_first = typical_runs(predictions.rows)
-    for d, device in enumerate(devices):
-        for g, group in enumerate(TEST_GROUPS):
-            chosen = ((predictions.rows.device == d) & (predictions.rows.group == g)).numpy()
-            for t, target in enumerate(TARGETS):
-                measured = chosen & ~np.isnan(target_ms[:, t])
-                if measured.sum() < 2:
-                    continue
-                cells = measured & is_first
-                run_ms, median_run_ms = target_ms[measured, t], typical_ms[measured, t]
-                noise = float((np.abs(run_ms - median_run_ms) / run_ms).mean())
-                where = {"device": device, "group": group, "target": target, "n": int(measured.sum()), "noise": noise}
-                low_ms, high_ms = predictions.interval_ms[measured, t].T
-                inside = (low_ms <= run_ms) & (run_ms <= high_ms)
-                for name, median_ms in predictions.median_ms.items():
-                    summary = error_summary(median_ms[measured, t], run_ms)
-                    typical = error_summary(median_ms[cells, t], typical_ms[cells, t])
-                    summary |= {"typical_mape": typical["mape"], "typical_r2": typical["r2"]}
-                    coverage = float(inside.mean()) if name == ESTIMATOR else np.nan
-                    rows.append({**where, "predictor": name, **summary, "coverage": coverage})
+    rows = []
+    for (d, device), (g, group), (t, target) in product(*map(enumerate, (devices, TEST_GROUPS, TARGETS))):
+        chosen = ((predictions.rows.device == d) & (predictions.rows.group == g)).numpy()
+        measured = chosen & ~np.isnan(target_ms[:, t])
+        if measured.sum() >= 2:
+            found = _target_errors(predictions, t, measured, typical_ms[:, t], is_first)
+            rows += [{"device": device, "group": group, "target": target, **row} for row in found]
     frame = pd.DataFrame(rows)
     lowest = frame.groupby(["device", "group", "target"])["mape"].transform("min")
     return frame.assign(is_best=frame["mape"] == lowest)
 
 
-def typical_runs(rows: LatencyRows) -> tuple[Array, npt.NDArray[np.bool_]]:
+def _target_errors(
+    predictions: Predictions, t: int, measured: Mask, typical_ms: Array, is_first: Mask
+) -> list[dict[str, object]]:
+    """Summarize the errors of each predictor of one target on some rows."""
+    run_ms = predictions.rows.target_ms.double().numpy()[measured, t]
+    noise = float((np.abs(run_ms - typical_ms[measured]) / run_ms).mean())
+    low_ms, high_ms = predictions.interval_ms[measured, t].T
+    inside = (low_ms <= run_ms) & (run_ms <= high_ms)
+    cells = measured & is_first
+    rows: list[dict[str, object]] = []
+    for name, median_ms in predictions.median_ms.items():
+        typical = error_summary(median_ms[cells, t], typical_ms[cells])
+        rows.append(
+            {
+                "n": len(run_ms),
+                "noise": noise,
+                "predictor": name,
+                **error_summary(median_ms[measured, t], run_ms),
+                "typical_mape": typical["mape"],
+                "typical_r2": typical["r2"],
+                "coverage": float(inside.mean()) if name == ESTIMATOR else np.nan,
+            }
+        )
+    return rows
+
+
+def typical_runs(rows: LatencyRows) -> tuple[Array, Mask]:
     """Find the median of the runs that measured the same thing: equal device, group and features.
 
     Returns:

@@ -1,7 +1,6 @@
 """Profile files: JSON, JSON Lines and Parquet, read into and written from a ``ProfileTable``."""
 
 import glob
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from profiling.columns import COLUMNS
+from profiling.files import written_whole
 from profiling.formats import READERS, WRITERS
 from profiling.rows import RowReader
 from profiling.schema import LINEAGE_NAMES, ProfileError
@@ -99,12 +99,8 @@ def write_profile(table: ProfileTable, path: Path | str, *, lineage_names: bool 
     columns = table.columns.select(list(COLUMNS))
     if lineage_names:
         columns = columns.rename_columns([LINEAGE_NAMES.get(name, name) for name in columns.column_names])
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(path) as partial:
         writer(columns, environment, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _find(pattern: Path) -> list[Path]:

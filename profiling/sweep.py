@@ -24,6 +24,7 @@ from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens
 from profiling.environment import collect_environment
+from profiling.files import written_whole
 from profiling.jsonl import JsonlWriter, drop_cut_line, existing_keys
 from profiling.profile_plots import plot_components
 from profiling.profile_summary import print_summary
@@ -312,7 +313,8 @@ def _finish(output_dir: Path, console: Console) -> None:
     write_profile(table, output_dir / "profile.parquet")
     print_summary(table, console)
     figure = plot_components(table.to_pandas(), table.environment)
-    figure.savefig(output_dir / "components.png", dpi=150)
+    with written_whole(output_dir / "components.png") as partial:
+        figure.savefig(partial, dpi=150)
     plt.close(figure)
     console.print(f"wrote {output_dir / 'profile.parquet'} and {output_dir / 'components.png'}")
 
@@ -331,7 +333,8 @@ def _claim(output_dir: Path, sweep: Sweep) -> None:
     settings = json.dumps(asdict(sweep), indent=2)
     if not file.exists():
         output_dir.mkdir(parents=True, exist_ok=True)
-        file.write_text(settings + "\n")
+        with written_whole(file) as partial:
+            partial.write_text(settings + "\n")
         return
     try:
         claimed = json.loads(file.read_text())

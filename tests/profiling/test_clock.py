@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.stages import observe, stage
-from profiling.clock import CudaTime, HostTime, StageClock, measure, measure_twice, time_source
+from profiling.clock import CudaTime, HostTime, StageClock, measure, time_source
 
 
 def ticks(*seconds: float) -> HostTime:
@@ -101,12 +101,6 @@ def test_measuring_drops_the_warm_up_and_keeps_raw_samples() -> None:
     assert len(calls) == 5
     assert samples_ms == {"decode": [1.0] * 6, "call": [5.0] * 3}
     assert source.log == (["mark"] * 6 + ["wait"]) * 5
-
-
-def test_measuring_twice_takes_turns() -> None:
-    marks = [0.0, 0.5, 1.0, 1.25, 2.0, 2.5, 3.0, 3.25, 4.0, 4.125]
-    clock = StageClock("cpu", source=ticks(*marks))
-    assert measure_twice(lambda: None, clock=clock, warmup=1, repeats=2) == ([250.0, 250.0], [500.0, 125.0])
 
 
 @pytest.mark.parametrize(("warmup", "repeats"), [(-1, 1), (0, 0)])

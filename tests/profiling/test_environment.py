@@ -2,20 +2,17 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
 
 from profiling import environment
-from profiling.environment import GpuState, collect_environment, cpu_name, git_commit, sample_gpu_state
+from profiling.environment import collect_environment, cpu_name, git_commit
 
 
 class FakeNvml(ModuleType):
     """Enough of NVML for one GPU, which does not tell its power."""
-
-    NVML_CLOCK_SM = 1
-    NVML_TEMPERATURE_GPU = 0
 
     class NVMLError(Exception):
         pass
@@ -33,28 +30,11 @@ class FakeNvml(ModuleType):
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return "580.1"
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
-        assert uuid == "GPU-12-34"
-        return "handle"
-
-    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:  # noqa: N802
-        return 1980
-
-    def nvmlDeviceGetTemperature(self, handle: str, kind: int) -> int:  # noqa: N802
-        return 41
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
-        raise self.NVMLError("not supported")
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:  # noqa: N802
-        return 0x004 | 0x040
-
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="12-34"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     return fake
@@ -80,28 +60,16 @@ def test_a_gpu_environment_names_device_driver_and_cuda(nvml: FakeNvml) -> None:
     assert nvml.num_open == 0
 
 
-def test_the_state_of_a_gpu_leaves_out_what_it_does_not_tell(nvml: FakeNvml) -> None:
-    assert sample_gpu_state("cuda:0") == GpuState(
-        sm_clock_mhz=1980, temperature_c=41, power_w=None, throttle_reasons=("power_cap", "hardware_thermal")
-    )
-    assert nvml.num_open == 0
-
-
-def test_power_is_in_watts(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml, "nvmlDeviceGetPowerUsage", lambda _: 312_500)
-    assert sample_gpu_state("cuda").power_w == 312.5
-
-
-def test_nothing_is_known_without_nvml_a_driver_or_a_gpu(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sample_gpu_state("cpu") == GpuState()
-
+def test_the_driver_is_unknown_without_nvml_or_where_it_does_not_answer(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_driver() -> None:
         raise nvml.NVMLError("driver not loaded")
 
     monkeypatch.setattr(nvml, "nvmlInit", no_driver)
-    assert sample_gpu_state("cuda") == GpuState()
+    assert collect_environment("cuda", engine="eager", dtype="float32", model="m").driver is None
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert sample_gpu_state("cuda") == GpuState()
+    assert collect_environment("cuda", engine="eager", dtype="float32", model="m").driver is None
 
 
 def test_the_processor_is_named_by_linux_or_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,24 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a file and rename it to the file's once it has been written.
+
+    If the block fails, a file that was there before stays as it was. The temporary name ends as the file's does,
+    because writers choose their format by it.
+
+    Raises:
+        OSError: If the folder is missing or cannot be written.
+    """
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

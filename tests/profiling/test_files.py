@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from profiling.files import written_whole
+
+
+def test_a_file_is_replaced_when_it_is_complete() -> None:
+    target = Path("table.csv")
+    target.write_text("old")
+    with written_whole(target) as partial:
+        assert partial.suffix == ".csv"
+        partial.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert list(Path().iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else() -> None:
+    target = Path("table.csv")
+    target.write_text("old")
+
+    def fail() -> None:
+        with written_whole(target) as partial:
+            partial.write_text("half")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        fail()
+    assert target.read_text() == "old"
+    assert list(Path().iterdir()) == [target]
