@@ -93,7 +93,7 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
         _print_commands()
         return None
     if run and words[0] in TOOLS:
-        auto_cli(TOOLS[words[0]], args=words[1:], as_positional=False)
+        auto_cli(TOOLS[words[0]], args=words[1:], as_positional=False, prog=f"main.py {words[0]}")
         return None
     if run and words[0] not in LightningCLI.subcommands() and not words[0].startswith("-"):
         raise ValueError(f"{words[0]}: no such command, choose one of {', '.join(_commands())}")

@@ -138,6 +138,7 @@ def _print_table(compact: pd.DataFrame, folder: Path) -> None:
             title=f"{device}, {group}: MAPE % of each predictor, errors of the estimator",
             box=box.SIMPLE_HEAD,
             pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         shown = rows.drop(columns=["device", "group"])
         for name in shown.columns:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -112,9 +113,10 @@ def _medians(estimator: LatencyEstimator, device: int, rows: LatencyRows) -> np.
 
 
 def _print(title: str, median_ms: dict[str, np.ndarray], rows: LatencyRows) -> None:
-    table = Table(title=title)
-    for name in ("target", *(f"MAPE %, {name}" for name in median_ms), *(f"MAE ms, {name}" for name in median_ms)):
-        table.add_column(name)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("target", no_wrap=True)
+    for name in (*(f"{name} %" for name in median_ms), *(f"{name} ms" for name in median_ms)):
+        table.add_column(name, justify="right", no_wrap=True)
     for t, target in enumerate(TARGETS):
         measured_ms = rows.target_ms[:, t].double().numpy()
         known = ~np.isnan(measured_ms)
@@ -123,3 +125,6 @@ def _print(title: str, median_ms: dict[str, np.ndarray], rows: LatencyRows) -> N
             cells = [f"{100 * error['mape']:.2f}" for error in errors] + [f"{error['mae_ms']:.3f}" for error in errors]
             table.add_row(target, *cells)
     Console().print(table)
+    Console().print(
+        "%: mean absolute percentage error; ms: mean absolute error; nnls: the physical terms alone, same rows"
+    )

@@ -74,12 +74,12 @@ class GridLevels:
     """Levels of the knobs to measure. Which blocks run is spread evenly over the model.
 
     Args:
-        tiers: Image tiers, cheapest first.
+        tiers: Image tiers, cheapest first; low, medium and high as everywhere in this project if null.
         top_k: Experts per token; ``[0]`` for a dense model.
         num_active_blocks: How many blocks run.
     """
 
-    tiers: tuple[Tier, ...] = STANDARD_TIERS
+    tiers: tuple[Tier, ...] | None = None
     top_k: tuple[int, ...] = (4, 6, 8, 10, 12)
     num_active_blocks: tuple[int, ...] = (8, 10, 12, 14, 16)
 
@@ -89,7 +89,12 @@ class GridLevels:
         Raises:
             ValueError: If the model has not that many blocks or experts.
         """
-        grid = spread_grid(config.num_blocks, tiers=self.tiers, top_k=self.top_k, block_counts=self.num_active_blocks)
+        grid = spread_grid(
+            config.num_blocks,
+            tiers=self.tiers or STANDARD_TIERS,
+            top_k=self.top_k,
+            block_counts=self.num_active_blocks,
+        )
         for setting in grid.settings():
             setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
         return grid

@@ -198,6 +198,50 @@ def test_a_checkpoint_of_another_model_is_one_sentence(
     assert "other.ckpt: was made by ControllerModule, expected one of LatencyEstimatorModule" in said
 
 
+def test_from_a_measurement_to_an_estimator_of_another_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_data: list[str]
+) -> None:
+    """The tools, one after the other, as a user with a new device would call them."""
+    _fit(small_data)
+    shape = str(ROOT / "tests" / "golden" / "moe")
+    Path("sweep.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "sweep": {
+                    "model": {"name": shape, "random_weights": True, "dtype": "float32"},
+                    "workload": {"image_sizes": [[64, 48], [90, 30]], "images_per_size": 3, "output_tokens": [1, 4]},
+                    "levels": {"top_k": [1, 2], "num_active_blocks": [2, 4]},
+                },
+                "output_dir": "measured",
+            }
+        )
+    )
+    main.cli_main(["profile", "--config", "sweep.yaml", "--sweep.repeats=2"])
+    main.cli_main(
+        ["convert-profile", "--source=measured/profile.parquet", "--target=measured.json", "--lineage_names=true"]
+    )
+    best = "runs/version_0/checkpoints/best.ckpt"
+    calibrate = ["calibrate-estimator", "--checkpoint", best, "--files=[measured.json]", "--output=both.ckpt"]
+    main.cli_main(calibrate)
+    main.cli_main(["bench-data", "--files=[measured/profile.parquet]", "--num_rows=1000", "--repeats=1"])
+    printed = capsys.readouterr().out
+    assert "wrote 144 rows to measured.json" in printed
+    assert "error on 72 rows after calibration from 50" in printed
+    assert "1,000 rows, n = 1" in printed
+    known = LatencyEstimatorModule.load_from_checkpoint("both.ckpt").estimator.devices
+    assert len(known) == 2
+    assert "both.ckpt: exists already" in _failure(monkeypatch, capsys, *calibrate)
+
+
+def test_an_interrupt_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "cli_main", interrupted)
+    assert main.main() == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_tool_reports_a_mistake_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

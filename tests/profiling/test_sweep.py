@@ -28,7 +28,8 @@ from profiling.workload import Workload, make_requests
 from tests.helpers import GOLDEN
 
 ROOT = Path(main.__file__).parent
-CONFIGS = ("cpu", "h200", "h200_held_out", "h200_router_skew")
+CONFIGS = ("cpu", "h200", "h200_held_out", "h200_other_host", "h200_router_skew")
+LAID_OVER = {"h200_other_host": "h200_held_out"}  # a config that needs another one below it
 OUT = Path("out")
 
 
@@ -321,9 +322,9 @@ def test_a_wrong_argument_is_named(
 
 def config_of(name: str) -> Any:
     parser = auto_parser(profile, as_positional=False)
-    return parser.instantiate_classes(
-        parser.parse_args(["--config", str(ROOT / "configs" / "profile" / f"{name}.yaml")])
-    )
+    names = [LAID_OVER[name], name] if name in LAID_OVER else [name]
+    files = [str(ROOT / "configs" / "profile" / f"{name}.yaml") for name in names]
+    return parser.instantiate_classes(parser.parse_args([word for file in files for word in ("--config", file)]))
 
 
 def test_every_config_is_built_here() -> None:
@@ -360,8 +361,9 @@ def test_the_shipped_profile_is_as_large_and_varied_as_promised() -> None:
         assert 0.9 * most < max(lengths) <= most
 
 
-def test_the_held_out_profile_shares_no_image_and_has_settings_of_its_own() -> None:
-    trained, held_out = config_of("h200").sweep, config_of("h200_held_out").sweep
+@pytest.mark.parametrize("name", ["h200_held_out", "h200_other_host"])
+def test_a_held_out_profile_shares_no_image_and_has_settings_of_its_own(name: str) -> None:
+    trained, held_out = config_of("h200").sweep, config_of(name).sweep
     assert not set(trained.workload.image_sizes) & set(held_out.workload.image_sizes)
     samples = [{request.sample_id for request in make_requests(each.workload)} for each in (trained, held_out)]
     assert not samples[0] & samples[1]
