@@ -1,7 +1,7 @@
 """Shapes of the Molmo family, read from and written to the released ``config.json`` layouts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from models.released import RELEASED
@@ -132,6 +132,16 @@ class MolmoConfig:
         return rows * columns
 
     @property
+    def read_vision_blocks(self) -> tuple[int, ...]:
+        """Indices of the encoder blocks that the connector reads; no block after the last of them runs."""
+        return tuple(layer % self.vision.num_blocks for layer in self.vit_layers)
+
+    @property
+    def num_run_vision_blocks(self) -> int:
+        """Encoder blocks that run."""
+        return max(self.read_vision_blocks) + 1
+
+    @property
     def is_moe(self) -> bool:
         """Whether the feed-forward layers are mixtures of experts."""
         return self.num_experts > 0
@@ -145,8 +155,9 @@ class MolmoConfig:
             source: Name of the file, for errors.
 
         Raises:
-            ValueError: If a field is missing or asks for a variant that no released Molmo has.
+            ValueError: If a field is missing, of a wrong type, or asks for a variant that no released Molmo has.
         """
+        _reject_wrong_types(hf, RELEASED["molmoe-1b-0924" if "d_model" in hf else "molmo-7b-d-0924"], source)
         _reject_unsupported(hf, source)
         try:
             shape = _olmo_shape(hf) if "d_model" in hf else _dense_shape(hf)
@@ -217,6 +228,26 @@ def _dense_shape(hf: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _reject_wrong_types(hf: Mapping[str, Any], usual: Mapping[str, Any], source: str) -> None:
+    """Hold each field, and each element of a list, against the type that a released config has there."""
+    for field, example in usual.items():
+        value = hf.get(field)
+        if value is None or example is None:
+            continue
+        if isinstance(example, Mapping) and isinstance(value, Mapping):
+            _reject_wrong_types(value, example, f"{source}: {field}")
+        elif not _is_like(value, example):
+            raise ValueError(f"{source}: {field}: must be of the type of {example!r}, got {value!r}")
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    if isinstance(example, list):
+        return isinstance(value, list) and all(_is_like(element, example[0]) for element in value)
+    if isinstance(example, float):
+        return type(value) in (int, float)
+    return type(value) is type(example)
+
+
 def _reject_unsupported(hf: Mapping[str, Any], source: str) -> None:
     """Refuse variants that the reference code has but no released Molmo uses."""
     expected = {
@@ -233,9 +264,3 @@ def _reject_unsupported(hf: Mapping[str, Any], source: str) -> None:
         if field in hf and hf[field] not in allowed:
             choices = " or ".join(repr(value) for value in allowed)
             raise ValueError(f"{source}: {field} must be {choices} as in every released Molmo, got {hf[field]!r}")
-
-
-def describe(config: MolmoConfig) -> dict[str, int | float | bool]:
-    """Return the plain numbers of the language model's shape, as profiles record them."""
-    plain = {field.name: getattr(config, field.name) for field in fields(config)}
-    return {name: value for name, value in plain.items() if isinstance(value, (int, float))}

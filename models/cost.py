@@ -209,7 +209,7 @@ def _vision_terms(config: MolmoConfig, products: _Products, num_crops: Quantity)
     width, inner = vision.hidden_dim, vision.num_heads * vision.head_dim
     length = config.num_patches + 1
     tokens = num_crops * length
-    num_blocks = max(layer % vision.num_blocks for layer in config.vit_layers) + 1
+    num_blocks = config.num_run_vision_blocks
     patches = products.linear(num_crops * config.num_patches, config.patch_dim, width)
     projections = products.linear(tokens, width, 3 * inner, bias=3 * inner)
     projections += products.linear(tokens, inner, width, bias=width)

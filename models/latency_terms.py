@@ -41,7 +41,7 @@ class ModelShape:
     """The plain numbers of a model that its costs depend on. The defaults are MolmoE-1B's.
 
     Args:
-        vision_blocks: Transformer blocks of the vision encoder.
+        vision_blocks: Transformer blocks of the vision encoder that run.
         vision_dim: Width of the vision encoder.
         vision_mlp_dim: Hidden width of its feed-forward layers.
         num_patches: Patches in a crop.
@@ -53,7 +53,7 @@ class ModelShape:
         embedding_size: Rows of the output head.
     """
 
-    vision_blocks: int = 23
+    vision_blocks: int = 22
     vision_dim: int = 1024
     vision_mlp_dim: int = 4096
     num_patches: int = 576
@@ -68,7 +68,7 @@ class ModelShape:
     def from_config(cls, config: MolmoConfig) -> "ModelShape":
         """Take the numbers from a model's config."""
         return cls(
-            vision_blocks=config.vision.num_blocks,
+            vision_blocks=config.num_run_vision_blocks,
             vision_dim=config.vision.hidden_dim,
             vision_mlp_dim=config.vision.mlp_dim,
             num_patches=config.num_patches,

@@ -78,7 +78,8 @@ class VisionEncoder(nn.Module):
         self.position_embedding = nn.Parameter(torch.zeros(config.num_patches + 1, vision.hidden_dim))
         self.input_norm = nn.LayerNorm(vision.hidden_dim, eps=vision.norm_eps)
         self.blocks = nn.ModuleList(VisionBlock(vision) for _ in range(vision.num_blocks))
-        self.read_blocks = [layer % vision.num_blocks for layer in config.vit_layers]
+        self.read_blocks = config.read_vision_blocks
+        self.num_run_blocks = config.num_run_vision_blocks
 
     def forward(self, crops_NPD: Tensor) -> Tensor:
         """Encode crops.
@@ -93,7 +94,7 @@ class VisionEncoder(nn.Module):
         class_token = self.class_embedding.expand(len(x_NPW), 1, -1)
         x_NLW = self.input_norm(torch.cat([class_token, x_NPW], dim=1) + self.position_embedding)
         outputs = {}
-        for index in range(max(self.read_blocks) + 1):
+        for index in range(self.num_run_blocks):
             x_NLW = self.blocks[index](x_NLW)
             if index in self.read_blocks:
                 outputs[index] = x_NLW[:, 1:]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.config import MolmoConfig, describe, released_config, released_hf_config
+from models.config import MolmoConfig, released_config, released_hf_config
 from models.molmo import Molmo
 from tests.helpers import golden_config
 
@@ -21,6 +21,7 @@ def test_the_released_mixture_has_the_numbers_of_its_paper() -> None:
     assert (config.num_patches, config.patch_dim) == (576, 588)
     assert (config.pooled_grid, config.tokens_per_crop) == ((12, 12), 144)
     assert (config.num_experts, config.top_k, config.ffn_dim) == (64, 8, 1024)
+    assert (config.vision.num_blocks, config.num_run_vision_blocks) == (23, 22)
     assert (config.num_kv_heads, config.head_dim) == (16, 128)
     assert config.is_moe
 
@@ -71,15 +72,30 @@ def test_a_missing_field_is_named(field: str) -> None:
         MolmoConfig.from_hf(hf, source="here.json")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("d_model", "wide", "d_model: must be of the type of 2048, got 'wide'"),
+        ("n_layers", 16.0, "n_layers: must be of the type of 16, got 16.0"),
+        ("qkv_bias", 1, "qkv_bias: must be of the type of False, got 1"),
+        ("vit_layers", [-2, "last"], r"vit_layers: must be of the type of \[-2, -9\], got \[-2, 'last'\]"),
+        ("vision_backbone", {"image_emb_dim": True}, "vision_backbone: image_emb_dim: must be of the type of 1024"),
+        ("vision_backbone", 3, "vision_backbone: must be of the type of"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(field: str, value: object, said: str) -> None:
+    hf = {**released_hf_config("molmoe-1b-0924"), field: value}
+    with pytest.raises(ValueError, match=f"c.json: {said}"):
+        MolmoConfig.from_hf(hf, source="c.json")
+
+
+def test_a_whole_number_may_stand_for_a_fraction() -> None:
+    hf = {**released_hf_config("molmoe-1b-0924"), "rope_theta": 500000}
+    assert MolmoConfig.from_hf(hf).rope_theta == 500000
+
+
 def test_an_unknown_released_model_is_refused_with_the_choices() -> None:
     with pytest.raises(
         ValueError, match="no released model is called 'molmo-2', choose one of molmoe-1b-0924, molmo-7b-d"
     ):
         released_config("molmo-2")
-
-
-def test_a_description_holds_plain_numbers_only() -> None:
-    numbers = describe(released_config("molmoe-1b-0924"))
-    assert numbers["hidden_dim"] == 2048
-    assert numbers["match_router_mass"] is False
-    assert "vision" not in numbers
