@@ -1,11 +1,13 @@
 """Measure the components of a multimodal model while the Trainer runs it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
+from torch import distributed
 
 from models.stages import COMPONENTS, DECODE, PREFILL, PROJECTOR, VISION_ENCODER, observe
 from profiling.clock import StageClock
@@ -36,11 +38,11 @@ class ComponentLatency(Callback):
 
     Listens to the stages that the model marks (``models.stages``), so it needs no hook in the module and changes no
     result. After each batch it waits for the device once. Logs, for each stage of the Trainer and each component that
-    ran, ``<stage>/latency_p50_ms/<component>`` and the same with ``p95`` and ``p99``, over the batches of an epoch;
-    ``total`` is a whole batch, backward pass and optimizer step included.
+    ran, ``<stage>/latency_p50_ms/<component>`` and the same with ``p95`` and ``p99``, over the batches of an epoch in
+    all processes; ``total`` is a whole batch, backward pass and optimizer step included.
 
     Args:
-        warmup_batches: First batches of each epoch that are not counted.
+        warmup_batches: First batches of each epoch and process that are not counted.
         records_dir: Folder for profile records, one JSON Lines file for each stage and process; the module must then
             describe its requests (``DescribesRequests``) and its batches hold one request each. No records if null.
 
@@ -53,6 +55,7 @@ class ComponentLatency(Callback):
             raise ValueError(f"warmup_batches: must be 0 or more, got {warmup_batches}")
         self._warmup_batches = warmup_batches
         self._records_dir = records_dir
+        self._num_batches: Counter[str] = Counter()
         self._samples_ms: dict[str, dict[str, list[float]]] = {}
         self._listening = ExitStack()
         self._clock: StageClock | None = None
@@ -90,42 +93,42 @@ class ComponentLatency(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Read what a training step took."""
-        self._end("train", pl_module, batch, outputs, batch_idx)
+        self._end("train", pl_module, batch, outputs)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Read what a validation step took."""
-        self._end("val", pl_module, batch, outputs, batch_idx)
+        self._end("val", pl_module, batch, outputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Read what a test step took."""
-        self._end("test", pl_module, batch, outputs, batch_idx)
+        self._end("test", pl_module, batch, outputs)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Read what a prediction step took."""
-        self._end("predict", pl_module, batch, outputs, batch_idx)
+        self._end("predict", pl_module, batch, outputs)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training steps' percentiles."""
-        pl_module.log_dict(self._take_percentiles("train"))
+        self._log("train", trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log here, not in ``on_validation_end``: only here may a checkpoint monitor the value."""
         if not trainer.sanity_checking:
-            pl_module.log_dict(self._take_percentiles("val"))
+            self._log("val", trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the test steps' percentiles."""
-        pl_module.log_dict(self._take_percentiles("test"))
+        self._log("test", trainer, pl_module)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the prediction steps' percentiles; a module cannot log while it predicts, so the loggers are asked."""
-        percentiles = self._take_percentiles("predict")
+        percentiles = self._take_percentiles("predict", trainer)
         for logger in trainer.loggers:
             logger.log_metrics(percentiles)
 
@@ -136,6 +139,7 @@ class ComponentLatency(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stop listening, keep the records written so far, and forget the epoch that was broken off."""
         self._close()
+        self._num_batches.clear()
         self._samples_ms.clear()
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,14 +150,16 @@ class ComponentLatency(Callback):
         self._listening.enter_context(observe(clock))
         clock.begin(_BATCH)
 
-    def _end(self, stage: str, pl_module: LightningModule, batch: Any, outputs: Any, batch_idx: int) -> None:
+    def _end(self, stage: str, pl_module: LightningModule, batch: Any, outputs: Any) -> None:
         if self._clock is None:
             return
         self._listening.close()
         self._clock.end(_BATCH)
         read_ms = self._clock.read_ms()
         self._clock = None
-        if batch_idx < self._warmup_batches:
+        # A batch's index would not do: it starts anew with each loader, and not at 0 where an epoch is resumed.
+        self._num_batches[stage] += 1
+        if self._num_batches[stage] <= self._warmup_batches:
             return
         times_ms: dict[str, float] = {name: sum(read_ms[name]) for name in COMPONENTS if name in read_ms}
         times_ms[_TOTAL] = read_ms[_BATCH][0]
@@ -165,9 +171,14 @@ class ComponentLatency(Callback):
             record = _record(times_ms, pl_module.describe_request(batch, outputs))
             self._open_writer(stage, pl_module).write(record)
 
-    def _take_percentiles(self, stage: str) -> dict[str, float]:
+    def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The batch size weighs nothing here; without it Lightning looks for one in a batch that may not show it.
+        pl_module.log_dict(self._take_percentiles(stage, trainer), batch_size=1, sync_dist=True)
+
+    def _take_percentiles(self, stage: str, trainer: Trainer) -> dict[str, float]:
+        del self._num_batches[stage]
         percentiles = {}
-        for name, samples_ms in self._samples_ms.pop(stage, {}).items():
+        for name, samples_ms in _of_all_processes(self._samples_ms.pop(stage, {}), trainer).items():
             summary = summarize(samples_ms)
             for level, value_ms in (("p50", summary.p50), ("p95", summary.p95), ("p99", summary.p99)):
                 percentiles[f"{stage}/latency_{level}_ms/{name}"] = value_ms
@@ -190,6 +201,19 @@ class ComponentLatency(Callback):
             self._writer = None
 
 
+def _of_all_processes(samples_ms: dict[str, list[float]], trainer: Trainer) -> dict[str, list[float]]:
+    """Join the samples, so that every process logs the same keys and values, whichever components it ran itself."""
+    if trainer.world_size == 1:
+        return samples_ms
+    parts: list[dict[str, list[float]]] = [{} for _ in range(trainer.world_size)]
+    distributed.all_gather_object(parts, samples_ms)
+    joined_ms: dict[str, list[float]] = {}
+    for part in parts:
+        for name, part_ms in part.items():
+            joined_ms.setdefault(name, []).extend(part_ms)
+    return joined_ms
+
+
 def _record(times_ms: Mapping[str, float], fields: Mapping[str, Any]) -> ProfileRecord:
     if PREFILL not in times_ms:
         raise ValueError(
@@ -199,7 +223,7 @@ def _record(times_ms: Mapping[str, float], fields: Mapping[str, Any]) -> Profile
         vision_encoder_ms=times_ms.get(VISION_ENCODER, 0.0),
         projector_ms=times_ms.get(PROJECTOR, 0.0),
         prefill_ms=times_ms[PREFILL],
-        decode_ms=times_ms.get(DECODE, 0.0) if fields["output_tokens"] > 1 else 0.0,
+        decode_ms=0.0 if fields.get("output_tokens") == 1 else times_ms.get(DECODE, 0.0),
         total_ms=times_ms[_TOTAL],
         **fields,
     )
