@@ -1,5 +1,6 @@
 """Small modules whose steps run stages, for tests of what times them; both can become profile records."""
 
+from collections import UserList
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from tests.small_models import tiny_config, tiny_inputs, tiny_molmo
 
 BROKEN = "broken"
 """A stage of ``Marked`` that fails."""
+
+
+class Batches(UserList[Any]):
+    """A loader of what it holds; a plain list would be taken for several loaders."""
 
 
 class Marked(LightningModule):
@@ -81,7 +86,7 @@ class Answers(LightningModule):
 
     def __init__(self, num_new_tokens: int = 3) -> None:
         super().__init__()
-        self.model = tiny_molmo()
+        self.model = tiny_molmo().train()
         self.num_new_tokens = num_new_tokens
 
     def training_step(self, batch: ModelInputs, batch_idx: int) -> Tensor:
@@ -89,7 +94,7 @@ class Answers(LightningModule):
         return F.cross_entropy(logits, batch.input_ids[0, 1:]) * torch.rand(())
 
     def validation_step(self, batch: ModelInputs, batch_idx: int) -> Tensor:
-        return generate(self.model, batch, max_new_tokens=self.num_new_tokens, keep_logits=False).token_ids
+        return generate(self.model, batch, max_new_tokens=self.num_new_tokens).token_ids
 
     test_step = validation_step
     predict_step = validation_step
@@ -115,6 +120,6 @@ class Answers(LightningModule):
         }
 
 
-def requests(num_requests: int) -> list[ModelInputs]:
+def requests(num_requests: int) -> Batches:
     """Draw requests of one crop, two crops and so on."""
-    return [tiny_inputs(tiny_config(), num_crops=1 + i, seed=i) for i in range(num_requests)]
+    return Batches(tiny_inputs(tiny_config(), num_crops=1 + i, seed=i) for i in range(num_requests))
