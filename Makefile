@@ -22,6 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 fit: $(INSTALLED)
 	@echo "==> training the latency estimator on assets/profiles/h200, then its errors on held-out images and settings"
 	$(BIN)/python main.py fit --config configs/latency_estimator/default.yaml
+	@echo "==> curves: $(BIN)/tensorboard --logdir runs"
 
 test: $(INSTALLED)
 	@echo "==> format, lint, types, import contract, dependencies"

@@ -113,7 +113,7 @@ def _medians(estimator: LatencyEstimator, device: int, rows: LatencyRows) -> np.
 
 
 def _print(title: str, median_ms: dict[str, np.ndarray], rows: LatencyRows) -> None:
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for name in (*(f"{name} %" for name in median_ms), *(f"{name} ms" for name in median_ms)):
         table.add_column(name, justify="right", no_wrap=True)
