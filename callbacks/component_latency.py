@@ -62,11 +62,14 @@ class ComponentLatency(Callback):
         self._writer: JsonlWriter | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check, before anything runs, that the module can describe what it is asked to record.
+        """Check, before anything runs, what cannot work.
 
         Raises:
-            ValueError: If it cannot.
+            ValueError: If the module cannot describe what it is asked to record, or the Trainer has two such callbacks.
         """
+        # Lightning starts and ends callbacks in one order, so two of them would leave each other's observers installed.
+        if sum(isinstance(callback, ComponentLatency) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise ValueError("callbacks: ComponentLatency is there more than once; one measures every component")
         if self._records_dir is not None and not isinstance(pl_module, DescribesRequests):
             raise ValueError(
                 f"records_dir: {type(pl_module).__name__} has no describe_model and describe_request, "

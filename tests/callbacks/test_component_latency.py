@@ -272,3 +272,10 @@ def test_a_run_that_stops_in_the_middle_of_an_epoch_logs_it_and_leaves_nothing(c
     logged = log_of_training(callback, Batches([(PREFILL,)] * 3))
     assert logged == expected_log("train", batch_times_ms(9, 3, (PREFILL,)))
     assert not is_anyone_listening(clock)
+
+
+def test_two_of_them_are_refused_before_anything_runs(clock: Squares) -> None:
+    trainer = quiet_trainer(ComponentLatency(), ComponentLatency(warmup_batches=0))
+    with pytest.raises(ValueError, match="ComponentLatency is there more than once"):
+        trainer.validate(Marked(), Batches([WHOLE]), verbose=False)
+    assert clock.num_marks == 0
