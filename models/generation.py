@@ -114,7 +114,7 @@ def generate(
             f"{model.config.max_position_embeddings} positions"
         )
     weight = model.language_model.head.weight
-    cache = KVCache(
+    cache = KVCache.allocate(
         model.config,
         num_slots=setting.num_active_blocks,
         batch_size=batch,

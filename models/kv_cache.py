@@ -7,19 +7,19 @@ from models.config import MolmoConfig
 
 
 class KVCache:
-    """Memory for a batch of requests, allocated once and filled in place. Skipped blocks own none of it.
+    """Memory for a batch of requests, filled in place. Skipped blocks own none of it.
 
     Args:
-        config: Shape of the model.
-        num_slots: Active blocks.
-        batch_size: Requests.
-        capacity: Most tokens a request may reach.
-        device: Where to allocate.
-        dtype: Type of keys and values.
+        memory: ``(slots, 2, batch, kv_heads, capacity, head_dim)``: keys and values of each active block.
     """
 
-    def __init__(
-        self,
+    def __init__(self, memory: Tensor) -> None:
+        self.memory = memory
+        self.length = 0
+
+    @classmethod
+    def allocate(
+        cls,
         config: MolmoConfig,
         *,
         num_slots: int,
@@ -27,15 +27,24 @@ class KVCache:
         capacity: int,
         device: torch.device,
         dtype: torch.dtype,
-    ) -> None:
+    ) -> "KVCache":
+        """Allocate memory.
+
+        Args:
+            config: Shape of the model.
+            num_slots: Active blocks.
+            batch_size: Requests.
+            capacity: Most tokens a request may reach.
+            device: Where to allocate.
+            dtype: Type of keys and values.
+        """
         shape = (num_slots, 2, batch_size, config.num_kv_heads, capacity, config.head_dim)
-        self._memory = torch.empty(shape, device=device, dtype=dtype)
-        self.length = 0
+        return cls(torch.empty(shape, device=device, dtype=dtype))
 
     @property
     def num_bytes(self) -> int:
         """Bytes that the cache holds."""
-        return self._memory.nbytes
+        return self.memory.nbytes
 
     def append(self, slot: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store new tokens of one block and return all of its keys and values so far.
@@ -51,7 +60,7 @@ class KVCache:
             Keys and values, each ``(batch, kv_heads, length + new_tokens, head_dim)``, as views.
         """
         end = self.length + key.shape[2]
-        memory = self._memory[slot]
+        memory = self.memory[slot]
         memory[0, :, :, self.length : end] = key
         memory[1, :, :, self.length : end] = value
         return memory[0, :, :, :end], memory[1, :, :, :end]

@@ -7,7 +7,9 @@ from tests.small_models import tiny_config
 
 def cache_of(num_slots: int, *, dtype: torch.dtype = torch.float32) -> KVCache:
     config = tiny_config(num_kv_heads=2)  # two heads of 8 numbers
-    return KVCache(config, num_slots=num_slots, batch_size=3, capacity=10, device=torch.device("cpu"), dtype=dtype)
+    return KVCache.allocate(
+        config, num_slots=num_slots, batch_size=3, capacity=10, device=torch.device("cpu"), dtype=dtype
+    )
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 5])

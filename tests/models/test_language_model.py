@@ -112,7 +112,7 @@ def test_the_mixture_equals_olmoe_of_transformers() -> None:
 def test_a_cache_fed_in_pieces_gives_the_logits_of_one_pass(num_experts: int, blocks: tuple[int, ...]) -> None:
     model = tiny_molmo(num_blocks=3, num_experts=num_experts, top_k=min(2, num_experts), num_kv_heads=2)
     language_model = model.language_model
-    cache = KVCache(
+    cache = KVCache.allocate(
         model.config,
         num_slots=len(blocks),
         batch_size=2,

@@ -1,0 +1,1 @@
+"""The engine under the knobs: one token after another for one request, near what the memory's speed allows."""

@@ -1,0 +1,257 @@
+"""One decode step through Triton kernels, over memory that stays where it is from step to step."""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from models.config import MolmoConfig
+from models.engine.kernels import attention as attention_kernels
+from models.engine.kernels import experts as expert_kernels
+from models.engine.kernels import greedy, linear
+from models.experts import MoE
+from models.knobs import KnobSetting
+from models.kv_cache import KVCache
+from models.language_model import Block
+from models.molmo import Molmo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """How a step's work is cut into programs.
+
+    Args:
+        qkv_rows: Rows of the query, key and value projection a program.
+        router_rows: Rows of the router.
+        out_rows: Rows of the attention's output projection.
+        expert_in_rows: Rows of an expert's gate, and as many of its up projection.
+        expert_out_rows: Rows of the experts' down projections.
+        head_rows: Rows of the output head.
+        context_splits: Programs that share the context of one attention head; a power of two.
+        context_tokens: Cached tokens that a program reads at once; a power of two.
+        vocabulary_part: Logits that a program compares; a power of two.
+    """
+
+    qkv_rows: int = 8
+    router_rows: int = 1
+    out_rows: int = 8
+    expert_in_rows: int = 4
+    expert_out_rows: int = 8
+    head_rows: int = 8
+    context_splits: int = 8
+    context_tokens: int = 32
+    vocabulary_part: int = 1024
+
+
+def unsupported(config: MolmoConfig) -> str | None:
+    """Say what in a model the kernels cannot run; ``None`` if they can run it."""
+    reasons = {
+        "a dense feed-forward layer": not config.is_moe,
+        "grouped key and value heads": config.num_kv_heads != config.num_heads,
+        "biases of query, key and value": config.qkv_bias,
+        "attention without norms of query and key": not config.qk_norm,
+        "norms behind the layers": config.norm_after,
+        "heads of an odd width": config.head_dim % 2 != 0,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Memory of one request at a time. Its addresses never change, so steps over it can be replayed.
+
+    Args:
+        cache: Keys and values, ``(blocks, 2, 1, heads, capacity, head_dim)``; a request uses the first slots.
+        cosine: ``(capacity, head_dim / 2)`` float32; ``sine`` likewise.
+        token: ``(1,)`` int64: the token to run next.
+        position: ``(1,)`` int32: how many tokens are cached.
+        logits: ``(1, embedding_size)`` float32 behind the last token that was run.
+        tiles: How the work is cut.
+        scratch: What the kernels hand to one another.
+    """
+
+    cache: Tensor
+    cosine: Tensor
+    sine: Tensor
+    token: Tensor
+    position: Tensor
+    logits: Tensor
+    tiles: Tiles
+    scratch: dict[str, Tensor]
+
+    @classmethod
+    def allocate(cls, model: Molmo, *, capacity: int, tiles: Tiles | None = None) -> "Workspace":
+        """Allocate memory for a model on its device, for requests of up to ``capacity`` tokens."""
+        config, tiles = model.config, tiles or Tiles()
+        weight = model.language_model.head.weight
+        cache = KVCache.allocate(
+            config,
+            num_slots=config.num_blocks,
+            batch_size=1,
+            capacity=capacity,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        cosine, sine = model.language_model.rotary(torch.arange(capacity, device=weight.device)[None])
+
+        def floats(*shape: int) -> Tensor:
+            return torch.zeros(shape, device=weight.device, dtype=torch.float32)
+
+        def integers(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+            return torch.zeros(shape, device=weight.device, dtype=dtype)
+
+        half_p = triton.next_power_of_2(config.head_dim // 2)
+        parts = triton.cdiv(config.embedding_size, tiles.vocabulary_part)
+        return cls(
+            cache=cache.memory,
+            cosine=cosine[0, :, 0].contiguous(),
+            sine=sine[0, :, 0].contiguous(),
+            token=integers(1, dtype=torch.int64),
+            position=integers(1),
+            logits=floats(1, config.embedding_size),
+            tiles=tiles,
+            scratch={
+                "x": floats(config.hidden_dim),
+                "qkv": floats(3 * config.hidden_dim),
+                "attended": floats(config.hidden_dim),
+                "partial": floats(config.num_heads, tiles.context_splits, 2 * half_p + 2),
+                "arrived": integers(config.num_heads),
+                "router": floats(config.num_experts),
+                "hidden": floats(config.num_experts, config.ffn_dim),
+                "chosen": integers(config.num_experts),
+                "chosen_weight": floats(config.num_experts),
+                "high": floats(parts),
+                "index": integers(parts),
+            },
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens that a request may reach."""
+        return self.cache.shape[4]
+
+    def request_cache(self, num_slots: int) -> KVCache:
+        """Give the cache's memory to a new request."""
+        return KVCache(self.cache[:num_slots])
+
+    def begin(self, token_B: Tensor, num_cached: int) -> None:
+        """Set the first token to run and how many tokens the prefill has cached."""
+        self.token.copy_(token_B)
+        self.position.fill_(num_cached)
+
+
+class FusedDecode:
+    """The decode step of one setting: runs ``workspace.token`` and leaves the next token's logits.
+
+    Args:
+        model: A mixture of experts without what ``unsupported`` names.
+        setting: Top_k and active blocks of the step.
+        workspace: Its memory.
+    """
+
+    def __init__(self, model: Molmo, setting: KnobSetting, workspace: Workspace) -> None:
+        self._config = model.config
+        self._language_model = model.language_model
+        self._setting = setting
+        self._workspace = workspace
+
+    def run(self) -> None:
+        """Launch the kernels of one step: the token's logits, the likeliest next token, the position behind it."""
+        config, workspace = self._config, self._workspace
+        scratch, tiles = workspace.scratch, workspace.tiles
+        width = {"D": config.hidden_dim, "D_P": triton.next_power_of_2(config.hidden_dim)}
+        linear.embed[(1,)](workspace.token, self._language_model.embedding.weight, scratch["x"], **width)
+        for slot, index in enumerate(self._setting.active_blocks):
+            block = self._language_model.blocks[index]
+            assert isinstance(block, Block)
+            self._attention(block, slot, width)
+            self._experts(block, width)
+        norm, head = self._language_model.norm, self._language_model.head
+        self._norm_linear(norm.weight, head.weight, workspace.logits, tiles.head_rows, width)
+        parts = len(scratch["high"])
+        vocabulary = config.embedding_size
+        greedy.largest_of_part[(parts,)](
+            workspace.logits, scratch["high"], scratch["index"], V=vocabulary, PART=tiles.vocabulary_part
+        )
+        greedy.advance[(1,)](
+            scratch["high"],
+            scratch["index"],
+            workspace.token,
+            workspace.position,
+            PARTS=parts,
+            PARTS_P=triton.next_power_of_2(parts),
+            V=vocabulary,
+        )
+
+    def _norm_linear(self, norm: Tensor, weight: Tensor, out: Tensor, rows: int, width: dict[str, int]) -> None:
+        grid = (triton.cdiv(len(weight), rows),)
+        x, eps = self._workspace.scratch["x"], self._config.norm_eps
+        linear.norm_linear[grid](x, norm, weight, out, eps, N=len(weight), ROWS=rows, **width)
+
+    def _attention(self, block: Block, slot: int, width: dict[str, int]) -> None:
+        config, workspace, scratch = self._config, self._workspace, self._workspace.scratch
+        tiles = workspace.tiles
+        attention = block.attention
+        half = config.head_dim // 2
+        self._norm_linear(block.attention_norm.weight, attention.qkv.weight, scratch["qkv"], tiles.qkv_rows, width)
+        attention_kernels.attend[(config.num_heads, tiles.context_splits)](
+            scratch["qkv"],
+            attention.query_norm.weight,
+            attention.key_norm.weight,
+            workspace.cosine,
+            workspace.sine,
+            workspace.position,
+            workspace.cache[slot],
+            scratch["partial"],
+            scratch["arrived"],
+            scratch["attended"],
+            config.norm_eps,
+            workspace.capacity,
+            H=config.num_heads,
+            HALF=half,
+            HALF_P=triton.next_power_of_2(half),
+            S=tiles.context_splits,
+            TOKENS=tiles.context_tokens,
+            **width,
+        )
+        grid = (triton.cdiv(config.hidden_dim, tiles.out_rows),)
+        out = attention.out.weight
+        linear.linear_add[grid](scratch["attended"], out, scratch["x"], N=len(out), ROWS=tiles.out_rows, **width)
+
+    def _experts(self, block: Block, width: dict[str, int]) -> None:
+        config, scratch, tiles = self._config, self._workspace.scratch, self._workspace.tiles
+        moe = block.ffn
+        assert isinstance(moe, MoE)
+        top_k = self._setting.top_k
+        norm = block.ffn_norm.weight
+        self._norm_linear(norm, moe.router.linear.weight, scratch["router"], tiles.router_rows, width)
+        expert_kernels.experts_in[(triton.cdiv(config.ffn_dim, tiles.expert_in_rows), top_k)](
+            scratch["x"],
+            norm,
+            scratch["router"],
+            moe.experts.gate_up,
+            scratch["hidden"],
+            scratch["chosen"],
+            scratch["chosen_weight"],
+            config.norm_eps,
+            E=config.num_experts,
+            E_P=triton.next_power_of_2(config.num_experts),
+            F=config.ffn_dim,
+            K=top_k,
+            MASS_K=config.top_k if config.match_router_mass else 0,
+            ROWS=tiles.expert_in_rows,
+            **width,
+        )
+        expert_kernels.experts_out[(triton.cdiv(config.hidden_dim, tiles.expert_out_rows),)](
+            scratch["hidden"],
+            scratch["chosen"],
+            scratch["chosen_weight"],
+            moe.experts.down,
+            scratch["x"],
+            D=config.hidden_dim,
+            F=config.ffn_dim,
+            F_P=triton.next_power_of_2(config.ffn_dim),
+            K=top_k,
+            ROWS=tiles.expert_out_rows,
+        )

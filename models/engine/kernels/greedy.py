@@ -1,0 +1,24 @@
+"""The likeliest next token."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def largest_of_part(logits, high, index, V: tl.constexpr, PART: tl.constexpr):
+    """The largest logit of each part of the vocabulary and where it is."""
+    ids = tl.program_id(0) * PART + tl.arange(0, PART)
+    logit = tl.load(logits + ids, mask=ids < V, other=float("-inf"))
+    best = tl.max(logit, axis=0)
+    tl.store(high + tl.program_id(0), best)
+    tl.store(index + tl.program_id(0), tl.min(tl.where(logit == best, ids, V), axis=0))
+
+
+@triton.jit
+def advance(high, index, token, position, PARTS: tl.constexpr, PARTS_P: tl.constexpr, V: tl.constexpr):
+    """Choose the likeliest token, the first among equals, and count the one that was run."""
+    part = tl.arange(0, PARTS_P)
+    best = tl.load(high + part, mask=part < PARTS, other=float("-inf"))
+    where = tl.load(index + part, mask=part < PARTS, other=V)
+    tl.store(token, tl.min(tl.where(best == tl.max(best, axis=0), where, V), axis=0).to(tl.int64))
+    tl.store(position, tl.load(position) + 1)

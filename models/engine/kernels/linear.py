@@ -1,0 +1,47 @@
+"""Matrix-vector products, and the norm before them."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def inverse_rms(x, dim: tl.constexpr, eps):
+    """What a vector, padded with zeros, is multiplied by to have a root mean square of one."""
+    return 1.0 / tl.sqrt(tl.sum(x * x, axis=0) / dim + eps)
+
+
+@triton.jit
+def embed(token, table, x, D: tl.constexpr, D_P: tl.constexpr):
+    """Look the token up: ``x = table[token]``."""
+    columns = tl.arange(0, D_P)
+    inside = columns < D
+    row = tl.load(token)
+    tl.store(x + columns, tl.load(table + row * D + columns, mask=inside, other=0.0).to(tl.float32), mask=inside)
+
+
+@triton.jit
+def norm_linear(x, norm, weight, out, eps, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr):
+    """``out = weight @ rms_norm(x)``, ``ROWS`` rows a program."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, D_P)
+    inside = columns < D
+    tile_inside = (rows < N)[:, None] & inside[None, :]
+    # The weights first: they do not wait for the kernel before.
+    tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
+    vector = tl.load(x + columns, mask=inside, other=0.0)
+    scale = inverse_rms(vector, D, eps)
+    normed = vector * scale * tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + rows, tl.sum(tile.to(tl.float32) * normed[None, :], axis=1), mask=rows < N)
+
+
+@triton.jit
+def linear_add(a, weight, x, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr):
+    """``x += weight @ a``, ``ROWS`` rows a program."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, D_P)
+    inside = columns < D
+    tile_inside = (rows < N)[:, None] & inside[None, :]
+    tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
+    vector = tl.load(a + columns, mask=inside, other=0.0)
+    change = tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
+    tl.store(x + rows, tl.load(x + rows, mask=rows < N, other=0.0) + change, mask=rows < N)

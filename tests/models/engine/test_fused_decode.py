@@ -1,0 +1,171 @@
+"""Every kernel of a decode step, by Triton's interpreter where there is no GPU, against the plain modules."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
+from models.generation import generate
+from models.inputs import ModelInputs
+from models.knobs import KnobSetting
+from models.molmo import Molmo, token_positions
+from tests.helpers import golden_inputs
+from tests.small_models import golden_model, setting_of, tiny_config
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
+TILES = Tiles(
+    qkv_rows=64,
+    router_rows=8,
+    out_rows=64,
+    expert_in_rows=16,
+    expert_out_rows=64,
+    head_rows=64,
+    context_splits=2,
+    context_tokens=8,
+    vocabulary_part=64,
+)
+
+
+@torch.inference_mode()
+def fused_answer(
+    model: Molmo,
+    inputs: ModelInputs,
+    setting: KnobSetting,
+    *,
+    num_tokens: int = 3,
+    workspace: Workspace | None = None,
+    tiles: Tiles = TILES,
+) -> tuple[list[int], torch.Tensor]:
+    """Answer greedily by the kernels: token ids, and the logits that each was chosen from."""
+    length = inputs.input_ids.shape[1]
+    workspace = workspace or Workspace.allocate(model, capacity=length + num_tokens, tiles=tiles)
+    hidden = model.language_model(
+        model.embed(inputs, model.encode_images(inputs)),
+        token_positions(inputs),
+        active_blocks=setting.active_blocks,
+        top_k=setting.top_k,
+        cache=workspace.request_cache(setting.num_active_blocks),
+    )
+    logits = model.language_model.head(hidden[:, -1]).float()
+    workspace.begin(logits.argmax(dim=-1), length)
+    step = FusedDecode(model, setting, workspace)
+    tokens, kept = [int(workspace.token)], [logits]
+    for _ in range(num_tokens - 1):
+        step.run()
+        tokens.append(int(workspace.token))
+        kept.append(workspace.logits.clone())
+    return tokens, torch.cat(kept)
+
+
+def prompt(num_tokens: int = 5, seed: int = 0) -> ModelInputs:
+    generator = torch.Generator().manual_seed(seed)
+    return ModelInputs(input_ids=torch.randint(150, (1, num_tokens), generator=generator)).to(DEVICE)
+
+
+def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSetting, *, tiles: Tiles = TILES) -> None:
+    plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
+    tokens, logits = fused_answer(model, inputs, setting, tiles=tiles)
+    assert plain.logits is not None
+    assert tokens == plain.token_ids[0].tolist()
+    torch.testing.assert_close(logits, plain.logits[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "blocks"), [(1, (0,)), (2, (0, 2, 3)), (3, (0, 1, 2, 3)), (5, (0, 3)), (8, (1, 2)), (7, (0, 1, 2, 3))]
+)
+def test_every_setting_gives_the_tokens_and_logits_of_the_modules(top_k: int, blocks: tuple[int, ...]) -> None:
+    model = golden_model("moe").to(DEVICE)
+    assert_as_the_modules(model, prompt(), setting_of(model, top_k=top_k, blocks=blocks))
+
+
+def test_a_picture_is_answered_as_by_the_modules() -> None:
+    model = golden_model("moe").to(DEVICE)
+    assert_as_the_modules(model, golden_inputs("moe", "img_tiny").to(DEVICE), model.full_setting)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 7, 8, 16, 33])
+@pytest.mark.parametrize("splits", [1, 4])
+def test_a_context_of_any_length_is_shared_out_among_splits(num_tokens: int, splits: int) -> None:
+    model = golden_model("moe").to(DEVICE)
+    tiles = replace(TILES, context_splits=splits, context_tokens=4)
+    assert_as_the_modules(model, prompt(num_tokens), setting_of(model, blocks=(0, 2)), tiles=tiles)
+
+
+def test_rows_that_do_not_divide_a_matrix_are_left_out() -> None:
+    model = golden_model("moe").to(DEVICE)
+    tiles = replace(TILES, qkv_rows=128, out_rows=128, expert_in_rows=64, head_rows=128, router_rows=16)
+    assert_as_the_modules(model, prompt(), setting_of(model, blocks=(0,)), tiles=tiles)
+
+
+@pytest.mark.parametrize("top_k", [2, 3, 6])
+def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
+    plain = golden_model("moe")
+    model = Molmo(replace(plain.config, match_router_mass=True)).eval()
+    model.load_state_dict(plain.state_dict())
+    assert_as_the_modules(model.to(DEVICE), prompt(), setting_of(model, top_k=top_k, blocks=(0, 1)))
+
+
+def test_requests_of_several_settings_take_turns_on_one_memory() -> None:
+    model = golden_model("moe").to(DEVICE)
+    workspace = Workspace.allocate(model, capacity=24, tiles=TILES)
+    turns = [
+        (prompt(15, seed=1), setting_of(model, top_k=3, blocks=(0, 1, 2, 3))),
+        (prompt(4, seed=2), setting_of(model, top_k=1, blocks=(0, 3))),
+        (prompt(15, seed=1), setting_of(model, top_k=3, blocks=(0, 1, 2, 3))),
+        (prompt(9, seed=3), setting_of(model, top_k=8, blocks=(2,))),
+    ]
+    for inputs, setting in turns:
+        alone = fused_answer(model, inputs, setting)
+        shared = fused_answer(model, inputs, setting, workspace=workspace)
+        assert shared[0] == alone[0]
+        assert torch.equal(shared[1], alone[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
+    exact = golden_model("moe").to(DEVICE)
+    half = deepcopy(exact).to(dtype)
+    inputs = prompt(12)
+    truth = generate(exact, inputs, max_new_tokens=1, keep_logits=True)
+    assert truth.logits is not None
+    token = truth.token_ids.to(DEVICE)
+    longer = ModelInputs(input_ids=torch.cat([inputs.input_ids, token], dim=1))
+    with torch.inference_mode():
+        expected = exact(longer)[0, -1]
+        plain_error = (half(longer)[0, -1].float() - expected).norm() / expected.norm()
+        workspace = Workspace.allocate(half, capacity=16, tiles=TILES)
+        fused_answer(half, inputs, half.full_setting, num_tokens=1, workspace=workspace)
+        workspace.begin(token[0], 12)
+        FusedDecode(half, half.full_setting, workspace).run()
+        fused_error = (workspace.logits[0] - expected).norm() / expected.norm()
+    assert 0 < fused_error < 1.2 * plain_error < 0.05
+
+
+def test_the_first_of_equally_likely_tokens_is_chosen() -> None:
+    model = deepcopy(golden_model("moe")).to(DEVICE)
+    with torch.no_grad():
+        model.language_model.head.weight[70:150] = model.language_model.head.weight[70]
+        model.language_model.head.weight[70:150] *= 50
+        inputs = prompt()
+        setting = setting_of(model, blocks=(0,))
+        tokens, logits = fused_answer(model, inputs, setting, num_tokens=4)
+    for token, row in zip(tokens, logits, strict=True):
+        assert token == int((row == row.max()).nonzero()[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "a dense feed-forward layer"),
+        ({"num_experts": 4, "top_k": 2}, "attention without norms of query and key"),
+        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "num_kv_heads": 2}, "grouped key and value heads"),
+        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "qkv_bias": True}, "biases of query, key and value"),
+        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "norm_after": True}, "norms behind the layers"),
+        ({"num_experts": 4, "top_k": 2, "qk_norm": True}, None),
+    ],
+)
+def test_what_the_kernels_cannot_run_is_said(changes: dict[str, int | bool], reason: str | None) -> None:
+    assert unsupported(tiny_config(**changes)) == reason
