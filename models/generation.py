@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.engine.base import DecodeRequest, Engine
+from models.engine.eager import EagerEngine
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
@@ -59,9 +61,10 @@ class _Chooser:
         self._sampling = sampling
         self._generator = None if sampling is None else torch.Generator(device).manual_seed(sampling.seed)
 
-    def __call__(self, logits_BV: Tensor) -> Tensor:
+    def __call__(self, request: DecodeRequest) -> Tensor:
         if self._sampling is None:
-            return logits_BV.argmax(dim=-1)
+            return request.likeliest
+        logits_BV = request.logits
         # The largest is 0 first, so that no temperature is low enough to overflow.
         logits_BV = logits_BV.float() - logits_BV.amax(dim=-1, keepdim=True)
         probability_BV = (logits_BV / self._sampling.temperature).softmax(dim=-1)
@@ -83,6 +86,7 @@ def generate(
     stop_token_ids: Sequence[int] = (),
     sampling: Sampling | None = None,
     keep_logits: bool = False,
+    engine: Engine | None = None,
 ) -> Generation:
     """Answer a batch of requests, all with one setting.
 
@@ -96,6 +100,7 @@ def generate(
         stop_token_ids: Tokens that end an answer.
         sampling: How to draw tokens; greedy if ``None``.
         keep_logits: Whether to return the logits of each step.
+        engine: An engine of this model, which decodes; the eager one if ``None``.
 
     Raises:
         ValueError: If the prompt is empty, no token may be generated, the positions do not suffice, or the setting does
@@ -113,35 +118,32 @@ def generate(
             f"max_new_tokens: prompt of {prompt_length} tokens + {max_new_tokens} exceeds the model's "
             f"{model.config.max_position_embeddings} positions"
         )
-    weight = model.language_model.head.weight
-    cache = KVCache.allocate(
-        model.config,
-        num_slots=setting.num_active_blocks,
-        batch_size=batch,
-        capacity=capacity,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    choose = _Chooser(sampling, weight.device)
+    device = model.language_model.head.weight.device
+    choose = _Chooser(sampling, device)
     tokens: list[Tensor] = []
     kept: list[Tensor] = []
-    with stage(TOTAL):
+    engine = engine or EagerEngine(model)
+    with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
         vision_tokens = model.encode_images(inputs)
         with stage(PREFILL):
-            logits_BV = _prefill(model, inputs, vision_tokens, setting, cache)
-            token_B = choose(logits_BV)
+            request.begin(inputs, _prefill(model, inputs, vision_tokens, setting, request.cache))
+            token_B = choose(request)
         with stage(DECODE):
-            stops = _Stops(stop_token_ids, weight.device)
-            decode = _Decode(model, inputs, setting, cache)
+            stops = _Stops(stop_token_ids, device, reads_later=request.runs_ahead)
             while True:
                 token_B = stops.replace_finished(token_B)
-                tokens.append(token_B)
+                tokens.append(token_B.clone())  # the next step may overwrite it
                 if keep_logits:
-                    kept.append(logits_BV)
-                if len(tokens) == max_new_tokens or stops.all_finished(token_B):
+                    kept.append(request.logits.clone())
+                if len(tokens) == max_new_tokens:
                     break
-                logits_BV = decode(token_B)
-                token_B = choose(logits_BV)
+                stops.look_at(token_B)
+                if not request.runs_ahead and stops.all_finished():
+                    break
+                request.step(token_B)
+                if request.runs_ahead and stops.all_finished():
+                    break  # what the step computes is not read
+                token_B = choose(request)
     with torch.inference_mode(mode=False):  # so that a training step may use what was generated
         return Generation(
             token_ids=torch.stack(tokens, dim=1),
@@ -169,58 +171,42 @@ def _prefill(
     return logits
 
 
-class _Decode:
-    """Run one token after another behind a prefilled prompt."""
-
-    def __init__(self, model: Molmo, inputs: ModelInputs, setting: KnobSetting, cache: KVCache) -> None:
-        self._model = model
-        self._setting = setting
-        self._cache = cache
-        batch, prompt_length = inputs.input_ids.shape
-        if batch == 1:
-            self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
-            self._visible: Tensor | None = None
-        else:
-            self._positions_B1 = inputs.num_tokens[:, None].clone()
-            self._visible = inputs.valid
-
-    def __call__(self, token_B: Tensor) -> Tensor:
-        """Return the logits behind one more token of each request, ``(batch, vocabulary)``."""
-        mask = None
-        if self._visible is not None:
-            self._visible = torch.cat([self._visible, torch.ones_like(self._visible[:, :1])], dim=1)
-            mask = self._visible[:, None, None]
-        language_model = self._model.language_model
-        hidden_B1D = language_model(
-            language_model.embed(token_B[:, None]),
-            self._positions_B1,
-            active_blocks=self._setting.active_blocks,
-            top_k=self._setting.top_k,
-            mask=mask,
-            cache=self._cache,
-        )
-        self._positions_B1 = self._positions_B1 + 1
-        logits: Tensor = language_model.head(hidden_B1D[:, 0])
-        return logits
-
-
 class _Stops:
-    """Remember which requests have met a stop token."""
+    """Remember which requests have met a stop token.
 
-    def __init__(self, stop_token_ids: Sequence[int], device: torch.device) -> None:
+    Args:
+        stop_token_ids: Tokens that end an answer.
+        device: Where tokens are.
+        reads_later: Whether the host asks only after it has given the device more to do, which it must not wait for.
+    """
+
+    def __init__(self, stop_token_ids: Sequence[int], device: torch.device, *, reads_later: bool) -> None:
         self._ids = torch.tensor(list(stop_token_ids), device=device) if stop_token_ids else None
         self._finished_B: Tensor | None = None
+        self._copied = torch.cuda.Event() if reads_later and device.type == "cuda" else None
+        self._on_host = torch.zeros((), dtype=torch.bool, pin_memory=self._copied is not None)
 
     def replace_finished(self, token_B: Tensor) -> Tensor:
-        """Keep finished requests at a stop token."""
-        if self._ids is None or self._finished_B is None:
+        """Keep finished requests at a stop token; a single one that has finished is over."""
+        if self._ids is None or self._finished_B is None or len(token_B) == 1:
             return token_B
         return torch.where(self._finished_B, self._ids[0], token_B)
 
-    def all_finished(self, token_B: Tensor) -> bool:
-        """Note new stop tokens; wait for the device only if there are any to look for."""
+    def look_at(self, token_B: Tensor) -> None:
+        """Note new stop tokens, without waiting for the device."""
         if self._ids is None:
-            return False
+            return
         met_B = torch.isin(token_B, self._ids)
         self._finished_B = met_B if self._finished_B is None else self._finished_B | met_B
+        if self._copied is not None:
+            self._on_host.copy_(self._finished_B.all(), non_blocking=True)
+            self._copied.record()
+
+    def all_finished(self) -> bool:
+        """Wait for what was last looked at, and tell whether every request is over."""
+        if self._finished_B is None:
+            return False
+        if self._copied is not None:
+            self._copied.synchronize()
+            return bool(self._on_host)
         return bool(self._finished_B.all())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from models.engine import EagerEngine, Engine
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobGrid, KnobSetting, Tiling
@@ -96,9 +97,11 @@ class Profiler:
         model: The model, on its device.
         processor: Makes inputs of prompts and images.
         plan: What to measure.
+        engine: The model's engine; the eager one if ``None``.
     """
 
-    def __init__(self, model: Molmo, processor: MolmoProcessor, plan: Plan) -> None:
+    def __init__(self, model: Molmo, processor: MolmoProcessor, plan: Plan, *, engine: Engine | None = None) -> None:
+        self._engine = engine or EagerEngine(model)
         self._model = model
         self._processor = processor
         self._plan = plan
@@ -122,6 +125,7 @@ class Profiler:
             done: Keys of measurements to skip.
             write: Receives each record as soon as it is measured.
         """
+        self._engine.warm_up(self._plan.grid.settings())
         for run_id, request, settings in self._plan.blocks(requests):
             left = [setting for setting in settings if measurement_key(request, setting, run_id) not in done]
             if left:
@@ -160,7 +164,7 @@ class Profiler:
 
     def _warm_up(self, inputs: ModelInputs) -> None:
         """Meet the shapes of a request once, untimed: memory is allocated and kernels are loaded."""
-        generate(self._model, inputs, max_new_tokens=3, stop_token_ids=(self._unreachable_id,))
+        generate(self._model, inputs, max_new_tokens=3, stop_token_ids=(self._unreachable_id,), engine=self._engine)
 
     def _time(self, inputs: ModelInputs, setting: KnobSetting, output_tokens: int) -> dict[str, float]:
         with observe(self._clock):
@@ -170,6 +174,7 @@ class Profiler:
                 setting=setting,
                 max_new_tokens=output_tokens,
                 stop_token_ids=(self._unreachable_id,),
+                engine=self._engine,
             )
         return {name: sum(samples_ms) for name, samples_ms in self._clock.read_ms().items()}
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
+from models.engine import Engine, EngineName, make_engine
 from models.knobs import STANDARD_TIERS, KnobGrid, Tier, Tiling, spread_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
@@ -109,6 +110,7 @@ class Sweep:
         workload: The requests.
         levels: The knobs.
         tiling: How tiers are applied to images.
+        engine: How the model runs; where it cannot, eagerly, which the log and the records say.
         repeats: Timed runs of each request and setting.
         settings_per_request: Measure only so many settings of each request, drawn at random; all if null.
         split: Name of this part of the data, kept in the records.
@@ -122,6 +124,7 @@ class Sweep:
     workload: Workload
     levels: GridLevels = field(default_factory=GridLevels)
     tiling: Tiling = "target"
+    engine: EngineName = "eager"
     repeats: int = 3
     settings_per_request: int | None = None
     split: str = "train"
@@ -225,19 +228,21 @@ class Worker:
         source = self.sweep.model
         model = source.load(self.device)
         processor = MolmoProcessor(model.config, SpecialTokens.of_shape(model.config))
-        environment = self._environment(source)
+        engine = make_engine(self.sweep.engine, model)
+        environment = self._environment(source, engine)
         with JsonlWriter(self.path, environment) as writer:
 
             def write(record: ProfileRecord) -> None:
                 writer.write(record)
                 advance()
 
-            Profiler(model, processor, self.sweep.plan()).run(self.requests, done=self.done, write=write)
+            profiler = Profiler(model, processor, self.sweep.plan(), engine=engine)
+            profiler.run(self.requests, done=self.done, write=write)
 
-    def _environment(self, source: ModelSource) -> Environment:
+    def _environment(self, source: ModelSource, engine: Engine) -> Environment:
         return collect_environment(
             torch.device(self.device),
-            engine="eager",
+            engine=engine.name,
             dtype=source.dtype,
             model=source.name,
             model_shape=source.hf_config(),

@@ -135,9 +135,16 @@ class Workspace:
         """Give the cache's memory to a new request."""
         return KVCache(self.cache[:num_slots])
 
-    def begin(self, token_B: Tensor, num_cached: int) -> None:
-        """Set the first token to run and how many tokens the prefill has cached."""
-        self.token.copy_(token_B)
+    def reset(self) -> None:
+        """Forget the request that was here, also one that an error broke off."""
+        self.position.zero_()
+        self.scratch["arrived"].zero_()
+
+    def begin(self, logits_1V: Tensor, num_cached: int) -> None:
+        """Take over from a prefill: its last logits, whose likeliest token runs first, and how many it has cached."""
+        self.reset()
+        self.logits.copy_(logits_1V)
+        torch.argmax(logits_1V, dim=-1, out=self.token)
         self.position.fill_(num_cached)
 
 

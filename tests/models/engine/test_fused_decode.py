@@ -50,7 +50,7 @@ def fused_answer(
         cache=workspace.request_cache(setting.num_active_blocks),
     )
     logits = model.language_model.head(hidden[:, -1]).float()
-    workspace.begin(logits.argmax(dim=-1), length)
+    workspace.begin(logits, length)
     step = FusedDecode(model, setting, workspace)
     tokens, kept = [int(workspace.token)], [logits]
     for _ in range(num_tokens - 1):
@@ -138,7 +138,9 @@ def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dt
         plain_error = (half(longer)[0, -1].float() - expected).norm() / expected.norm()
         workspace = Workspace.allocate(half, capacity=16, tiles=TILES)
         fused_answer(half, inputs, half.full_setting, num_tokens=1, workspace=workspace)
-        workspace.begin(token[0], 12)
+        workspace.reset()
+        workspace.token.copy_(token[0])
+        workspace.position.fill_(12)
         FusedDecode(half, half.full_setting, workspace).run()
         fused_error = (workspace.logits[0] - expected).norm() / expected.norm()
     assert 0 < fused_error < 1.2 * plain_error < 0.05

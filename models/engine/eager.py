@@ -1,0 +1,95 @@
+"""The engine that runs the model's modules one by one: on any device, any shape, any batch."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.engine.base import EngineName
+from models.inputs import ModelInputs
+from models.knobs import KnobSetting
+from models.kv_cache import KVCache
+from models.molmo import Molmo
+
+
+class EagerEngine:
+    """Decode through the model's own modules.
+
+    Args:
+        model: The model.
+    """
+
+    name: Final[EngineName] = "eager"
+
+    def __init__(self, model: Molmo) -> None:
+        self._model = model
+
+    def warm_up(self, settings: Iterable[KnobSetting]) -> None:
+        """Do nothing: any setting runs at once."""
+
+    @contextmanager
+    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator["EagerRequest"]:
+        """Allocate a cache of just that size."""
+        weight = self._model.language_model.head.weight
+        cache = KVCache.allocate(
+            self._model.config,
+            num_slots=setting.num_active_blocks,
+            batch_size=batch_size,
+            capacity=capacity,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        yield EagerRequest(self._model, setting, cache)
+
+
+class EagerRequest:
+    """Run one token after another behind a prefilled prompt.
+
+    Args:
+        model: The model.
+        setting: Knobs of the requests.
+        cache: Memory of the requests.
+    """
+
+    runs_ahead: Final = False
+
+    def __init__(self, model: Molmo, setting: KnobSetting, cache: KVCache) -> None:
+        self._model = model
+        self._setting = setting
+        self.cache = cache
+
+    def begin(self, inputs: ModelInputs, logits_BV: Tensor) -> None:
+        """Note where each request's next token goes."""
+        batch, prompt_length = inputs.input_ids.shape
+        self.logits = logits_BV
+        if batch == 1:
+            self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
+            self._visible: Tensor | None = None
+        else:
+            self._positions_B1 = inputs.num_tokens[:, None].clone()
+            self._visible = inputs.valid
+
+    def step(self, token_B: Tensor) -> None:
+        """Run one more token of each request."""
+        mask = None
+        if self._visible is not None:
+            self._visible = torch.cat([self._visible, torch.ones_like(self._visible[:, :1])], dim=1)
+            mask = self._visible[:, None, None]
+        language_model = self._model.language_model
+        hidden_B1D = language_model(
+            language_model.embed(token_B[:, None]),
+            self._positions_B1,
+            active_blocks=self._setting.active_blocks,
+            top_k=self._setting.top_k,
+            mask=mask,
+            cache=self.cache,
+        )
+        self._positions_B1 = self._positions_B1 + 1
+        self.logits = language_model.head(hidden_B1D[:, 0])
+
+    @property
+    def likeliest(self) -> Tensor:
+        """The likeliest next token of each request."""
+        return self.logits.argmax(dim=-1)

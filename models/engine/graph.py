@@ -1,0 +1,143 @@
+"""The engine for one request at a time on a GPU: fused kernels, recorded once a setting and replayed."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.engine.base import DecodeRequest, EngineName
+from models.engine.eager import EagerEngine
+from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
+from models.inputs import ModelInputs
+from models.knobs import KnobSetting
+from models.molmo import Molmo
+
+_log = logging.getLogger(__name__)
+Step = Callable[[], None]
+
+
+def record_cuda_graph(step: Step) -> Step:
+    """Record the kernels that a call launches, and return what launches them all at once."""
+    warm_up = torch.cuda.Stream()
+    warm_up.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm_up):  # kernels are compiled and loaded outside the recording
+        step()
+    torch.cuda.current_stream().wait_stream(warm_up)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        step()
+    replay: Step = graph.replay
+    return replay
+
+
+class GraphEngine:
+    """Decode by replaying recorded kernels; requests of several threads wait for one another.
+
+    A setting is recorded when it is first asked for, or by ``warm_up``; changing settings costs nothing after that.
+    A batch of several requests, and one longer than the capacity, runs eagerly; the log says so once.
+
+    Args:
+        model: A mixture of experts on a GPU.
+        capacity: Most tokens of a request; the cache for all blocks is allocated once.
+        tiles: How the work is cut into programs.
+        record: Turns a step into its replay; the tests' stand-in where there is no GPU.
+
+    Raises:
+        ValueError: If the kernels cannot run the model.
+    """
+
+    name: Final[EngineName] = "graph"
+
+    def __init__(
+        self,
+        model: Molmo,
+        *,
+        capacity: int = 4096,
+        tiles: Tiles | None = None,
+        record: Callable[[Step], Step] = record_cuda_graph,
+    ) -> None:
+        reason = unsupported(model.config)
+        if reason is not None:
+            raise ValueError(f"engine: graph cannot run a model with {reason}, choose eager")
+        self._model = model
+        self._eager = EagerEngine(model)
+        self._record = record
+        self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
+        self._replays: dict[tuple[int, tuple[int, ...]], Step] = {}
+        self._lock = Lock()
+        self._said: set[str] = set()
+
+    def warm_up(self, settings: Iterable[KnobSetting]) -> None:
+        """Record settings before they are needed."""
+        for setting in settings:
+            with self._lock:
+                self._replay(setting)
+
+    @contextmanager
+    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator[DecodeRequest]:
+        """Wait until the memory is free, and hold it."""
+        reason = self._why_eager(batch_size, capacity)
+        if reason is not None:
+            if reason not in self._said:
+                self._said.add(reason)
+                _log.warning("engine: %s runs eagerly", reason)
+            with self._eager.request(setting, batch_size=batch_size, capacity=capacity) as eager:
+                yield eager
+            return
+        with self._lock:
+            yield GraphRequest(self._workspace, setting, self._replay(setting))
+
+    def _why_eager(self, batch_size: int, capacity: int) -> str | None:
+        if batch_size > 1:
+            return "a batch of several requests"
+        if capacity > self._workspace.capacity:
+            return f"a request of more than {self._workspace.capacity} tokens"
+        return None
+
+    def _replay(self, setting: KnobSetting) -> Step:
+        key = (setting.top_k, setting.active_blocks)
+        if key not in self._replays:
+            self._workspace.reset()
+            self._replays[key] = self._record(FusedDecode(self._model, setting, self._workspace).run)
+        return self._replays[key]
+
+
+class GraphRequest:
+    """One request in the engine's memory.
+
+    Args:
+        workspace: The memory.
+        setting: Knobs of the request.
+        replay: Runs the workspace's token.
+    """
+
+    runs_ahead: Final = True
+
+    def __init__(self, workspace: Workspace, setting: KnobSetting, replay: Step) -> None:
+        self._workspace = workspace
+        self._replay = replay
+        self.cache = workspace.request_cache(setting.num_active_blocks)
+
+    def begin(self, inputs: ModelInputs, logits_BV: Tensor) -> None:
+        """Put the first token and its position where the kernels look for them."""
+        self._workspace.begin(logits_BV, inputs.input_ids.shape[1])
+
+    def step(self, token_B: Tensor) -> None:
+        """Run one more token; the likeliest one is in its place already."""
+        if token_B is not self._workspace.token:
+            self._workspace.token.copy_(token_B)
+        self._replay()
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits behind the last token."""
+        return self._workspace.logits
+
+    @property
+    def likeliest(self) -> Tensor:
+        """The likeliest next token, in memory that the next step overwrites."""
+        return self._workspace.token

@@ -1,0 +1,160 @@
+"""The graph engine, whose recorded steps run anew through Triton's interpreter where there is no GPU."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from models.engine.graph import GraphEngine, record_cuda_graph
+from models.generation import Generation, Sampling, generate
+from models.inputs import ModelInputs, collate
+from models.knobs import KnobSetting
+from models.molmo import Molmo
+from tests.models.engine.test_fused_decode import DEVICE, TILES, prompt
+from tests.small_models import golden_model, setting_of, tiny_molmo
+
+Step = Callable[[], None]
+
+
+class Recorder:
+    """Stands in for CUDA's recording: a replay is another call. Counts both, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.num_recorded = 0
+        self.num_steps = 0
+        self.fails_at = -1
+
+    def __call__(self, step: Step) -> Step:
+        self.num_recorded += 1
+        replay = record_cuda_graph(step) if DEVICE == "cuda" else step
+
+        def counted() -> None:
+            self.num_steps += 1
+            if self.num_steps == self.fails_at:
+                raise RuntimeError("the device was lost")
+            replay()
+
+        return counted
+
+
+@pytest.fixture
+def model() -> Molmo:
+    return golden_model("moe").to(DEVICE)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def engine(model: Molmo, recorder: Recorder) -> GraphEngine:
+    return GraphEngine(model, capacity=24, tiles=TILES, record=recorder)
+
+
+def assert_equal(ours: Generation, plain: Generation) -> None:
+    assert torch.equal(ours.token_ids, plain.token_ids)
+    assert ours.logits is not None
+    assert plain.logits is not None
+    torch.testing.assert_close(ours.logits, plain.logits, atol=1e-4, rtol=0)
+
+
+def test_requests_of_several_settings_are_answered_as_eagerly(
+    model: Molmo, engine: GraphEngine, recorder: Recorder
+) -> None:
+    settings = [setting_of(model, top_k=k, blocks=blocks) for k, blocks in [(3, (0, 1, 2)), (1, (0, 3)), (3, (0, 3))]]
+    for turn, setting in enumerate([*settings, *settings]):
+        inputs = prompt(4 + turn, seed=turn)
+        plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
+        assert_equal(generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True, engine=engine), plain)
+    assert recorder.num_recorded == 3
+
+
+def test_settings_are_recorded_ahead(model: Molmo, engine: GraphEngine, recorder: Recorder) -> None:
+    setting = setting_of(model, blocks=(0,))
+    engine.warm_up([setting, setting])
+    assert recorder.num_recorded == 1
+    plain = generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True)
+    assert_equal(generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True, engine=engine), plain)
+    assert recorder.num_recorded == 1
+
+
+def test_an_answer_ends_with_its_stop_token_and_one_step_runs_in_vain(
+    model: Molmo, engine: GraphEngine, recorder: Recorder
+) -> None:
+    setting = setting_of(model, blocks=(0, 1))
+    free = generate(model, prompt(), setting=setting, max_new_tokens=5).token_ids[0].tolist()
+    stop = next(token for index, token in enumerate(free) if index >= 1 and token not in free[:index])
+    end = free.index(stop)
+    stopped = generate(model, prompt(), setting=setting, max_new_tokens=5, stop_token_ids=[stop], engine=engine)
+    assert stopped.token_ids[0].tolist() == free[: end + 1]
+    assert recorder.num_steps == min(end + 1, 4)
+
+
+def test_drawn_tokens_are_those_of_the_eager_engine(model: Molmo, engine: GraphEngine) -> None:
+    setting = setting_of(model, blocks=(0,))
+    sampling = Sampling(temperature=1.3, top_p=0.9, seed=7)
+    plain = generate(model, prompt(), setting=setting, max_new_tokens=4, sampling=sampling)
+    drawn = generate(model, prompt(), setting=setting, max_new_tokens=4, sampling=sampling, engine=engine)
+    assert torch.equal(drawn.token_ids, plain.token_ids)
+    assert not torch.equal(drawn.token_ids, generate(model, prompt(), setting=setting, max_new_tokens=4).token_ids)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "max_new_tokens", "said"),
+    [
+        (collate([prompt(3), prompt(5)]), 3, "engine: a batch of several requests runs eagerly"),
+        (prompt(22), 3, "engine: a request of more than 24 tokens runs eagerly"),
+    ],
+)
+def test_what_has_no_room_runs_eagerly_and_that_is_said_once(
+    model: Molmo,
+    engine: GraphEngine,
+    recorder: Recorder,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    inputs: ModelInputs,
+    max_new_tokens: int,
+    said: str,
+) -> None:
+    plain = generate(model, inputs, max_new_tokens=max_new_tokens, keep_logits=True)
+    for _ in range(2):
+        assert_equal(generate(model, inputs, max_new_tokens=max_new_tokens, keep_logits=True, engine=engine), plain)
+    assert caplog.messages == [said]
+    assert recorder.num_recorded == 0
+
+
+def test_an_error_in_the_middle_of_a_request_does_not_harm_the_next(
+    model: Molmo, engine: GraphEngine, recorder: Recorder
+) -> None:
+    setting = setting_of(model, blocks=(0, 2))
+    recorder.fails_at = 2
+    with pytest.raises(RuntimeError, match="the device was lost"):
+        generate(model, prompt(9, seed=1), setting=setting, max_new_tokens=4, engine=engine)
+    plain = generate(model, prompt(), setting=setting, max_new_tokens=3, keep_logits=True)
+    assert_equal(generate(model, prompt(), setting=setting, max_new_tokens=3, keep_logits=True, engine=engine), plain)
+
+
+def test_threads_wait_for_one_another(model: Molmo, engine: GraphEngine) -> None:
+    settings = [setting_of(model, top_k=2, blocks=(0,)), setting_of(model, top_k=5, blocks=(0, 3))]
+    answers: dict[int, torch.Tensor] = {}
+
+    def answer(index: int, setting: KnobSetting) -> None:
+        torch.set_num_threads(1)
+        inputs = prompt(5, seed=index)
+        answers[index] = generate(model, inputs, setting=setting, max_new_tokens=3, engine=engine).token_ids
+
+    threads = [threading.Thread(target=answer, args=(i, settings[i % 2])) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(4):
+        plain = generate(model, prompt(5, seed=index), setting=settings[index % 2], max_new_tokens=3)
+        assert torch.equal(answers[index], plain.token_ids)
+
+
+def test_a_model_that_the_kernels_cannot_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="graph cannot run a model with a dense feed-forward layer, choose eager"):
+        GraphEngine(tiny_molmo())
