@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.engine.base import DecodeRequest, Engine
+from models.engine.base import Engine, EngineRequest
 from models.engine.eager import EagerEngine
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.kv_cache import KVCache
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo
 from models.stages import DECODE, PREFILL, TOTAL, stage
 
 
@@ -61,7 +60,7 @@ class _Chooser:
         self._sampling = sampling
         self._generator = None if sampling is None else torch.Generator(device).manual_seed(sampling.seed)
 
-    def __call__(self, request: DecodeRequest) -> Tensor:
+    def __call__(self, request: EngineRequest) -> Tensor:
         if self._sampling is None:
             return request.likeliest
         logits_BV = request.logits
@@ -100,7 +99,7 @@ def generate(
         stop_token_ids: Tokens that end an answer.
         sampling: How to draw tokens; greedy if ``None``.
         keep_logits: Whether to return the logits of each step.
-        engine: An engine of this model, which decodes; the eager one if ``None``.
+        engine: An engine of this model; the eager one if ``None``.
 
     Raises:
         ValueError: If the prompt is empty, no token may be generated, the positions do not suffice, or the setting does
@@ -126,7 +125,7 @@ def generate(
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
         vision_tokens = model.encode_images(inputs)
         with stage(PREFILL):
-            request.begin(inputs, _prefill(model, inputs, vision_tokens, setting, request.cache))
+            request.prefill(inputs, model.embed(inputs, vision_tokens))
             token_B = choose(request)
         with stage(DECODE):
             stops = _Stops(stop_token_ids, device, reads_later=request.runs_ahead)
@@ -149,26 +148,6 @@ def generate(
             token_ids=torch.stack(tokens, dim=1),
             logits=torch.stack(kept, dim=1) if keep_logits else None,
         )
-
-
-def _prefill(
-    model: Molmo, inputs: ModelInputs, vision_tokens: Tensor | None, setting: KnobSetting, cache: KVCache
-) -> Tensor:
-    """Run the prompt and return the logits of each request's last id, ``(batch, vocabulary)``."""
-    hidden_BSD = model.language_model(
-        model.embed(inputs, vision_tokens),
-        token_positions(inputs),
-        active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
-        cache=cache,
-    )
-    if len(hidden_BSD) == 1:
-        last_BD = hidden_BSD[:, -1]
-    else:
-        rows = torch.arange(len(hidden_BSD), device=hidden_BSD.device)
-        last_BD = hidden_BSD[rows, inputs.num_tokens - 1]
-    logits: Tensor = model.language_model.head(last_BD)
-    return logits
 
 
 class _Stops:

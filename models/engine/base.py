@@ -8,24 +8,19 @@ from torch import Tensor
 
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.kv_cache import KVCache
 
 EngineName = Literal["eager", "graph"]
 
 
-class DecodeRequest(Protocol):
+class EngineRequest(Protocol):
     """A batch of requests that an engine has room for, from its prefill to its last token."""
-
-    @property
-    def cache(self) -> KVCache:
-        """Where the prefill puts keys and values."""
 
     @property
     def runs_ahead(self) -> bool:
         """Whether a step costs the host so little that it may start before a stop token is looked for."""
 
-    def begin(self, inputs: ModelInputs, logits_BV: Tensor) -> None:
-        """Take over from the prefill of these inputs, which ended with these logits."""
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
+        """Run the prompts, embedded with their images."""
 
     def step(self, token_B: Tensor) -> None:
         """Run one more token of each request."""
@@ -40,7 +35,7 @@ class DecodeRequest(Protocol):
 
 
 class Engine(Protocol):
-    """A way to decode. Engines belong to a model and may be shared by threads."""
+    """A way to run the language model. Engines belong to a model and may be shared by threads."""
 
     @property
     def name(self) -> EngineName:
@@ -49,5 +44,5 @@ class Engine(Protocol):
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
         """Get ready for these settings, so that no request has to wait for it."""
 
-    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> AbstractContextManager[DecodeRequest]:
+    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> AbstractContextManager[EngineRequest]:
         """Make room for a batch of requests of up to ``capacity`` tokens each, all with one setting."""

@@ -11,7 +11,7 @@ from models.engine.base import EngineName
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
-from models.molmo import Molmo
+from models.molmo import Molmo, token_positions
 
 
 class EagerEngine:
@@ -58,12 +58,12 @@ class EagerRequest:
     def __init__(self, model: Molmo, setting: KnobSetting, cache: KVCache) -> None:
         self._model = model
         self._setting = setting
-        self.cache = cache
+        self._cache = cache
 
-    def begin(self, inputs: ModelInputs, logits_BV: Tensor) -> None:
-        """Note where each request's next token goes."""
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
+        """Run the prompts, and note where each request's next token goes."""
+        self.logits = prefill(self._model, inputs, x_BSD, self._setting, self._cache)
         batch, prompt_length = inputs.input_ids.shape
-        self.logits = logits_BV
         if batch == 1:
             self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
             self._visible: Tensor | None = None
@@ -84,7 +84,7 @@ class EagerRequest:
             active_blocks=self._setting.active_blocks,
             top_k=self._setting.top_k,
             mask=mask,
-            cache=self.cache,
+            cache=self._cache,
         )
         self._positions_B1 = self._positions_B1 + 1
         self.logits = language_model.head(hidden_B1D[:, 0])
@@ -93,3 +93,21 @@ class EagerRequest:
     def likeliest(self) -> Tensor:
         """The likeliest next token of each request."""
         return self.logits.argmax(dim=-1)
+
+
+def prefill(model: Molmo, inputs: ModelInputs, x_BSD: Tensor, setting: KnobSetting, cache: KVCache) -> Tensor:
+    """Run embedded prompts through the modules and return the logits behind each, ``(batch, vocabulary)``."""
+    hidden_BSD = model.language_model(
+        x_BSD,
+        token_positions(inputs),
+        active_blocks=setting.active_blocks,
+        top_k=setting.top_k,
+        cache=cache,
+    )
+    if len(hidden_BSD) == 1:
+        last_BD = hidden_BSD[:, -1]
+    else:
+        rows = torch.arange(len(hidden_BSD), device=hidden_BSD.device)
+        last_BD = hidden_BSD[rows, inputs.num_tokens - 1]
+    logits: Tensor = model.language_model.head(last_BD)
+    return logits

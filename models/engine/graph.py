@@ -9,9 +9,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.engine.base import DecodeRequest, EngineName
-from models.engine.eager import EagerEngine
+from models.engine.base import EngineName, EngineRequest
+from models.engine.eager import EagerEngine, prefill
 from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
+from models.engine.fused_prefill import FusedPrefill
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
@@ -35,10 +36,11 @@ def record_cuda_graph(step: Step) -> Step:
 
 
 class GraphEngine:
-    """Decode by replaying recorded kernels; requests of several threads wait for one another.
+    """Prefill through fused kernels, decode by replaying recorded ones.
 
-    A setting is recorded when it is first asked for, or by ``warm_up``; changing settings costs nothing after that.
-    A batch of several requests, and one longer than the capacity, runs eagerly; the log says so once.
+    Requests of several threads wait for one another. A setting is recorded when it is first asked for, or by
+    ``warm_up``; changing settings costs nothing after that. A batch of several requests, and one longer than the
+    capacity, runs eagerly; the log says so once.
 
     Args:
         model: A mixture of experts on a GPU.
@@ -78,7 +80,7 @@ class GraphEngine:
                 self._replay(setting)
 
     @contextmanager
-    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator[DecodeRequest]:
+    def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator[EngineRequest]:
         """Wait until the memory is free, and hold it."""
         reason = self._why_eager(batch_size, capacity)
         if reason is not None:
@@ -89,7 +91,7 @@ class GraphEngine:
                 yield eager
             return
         with self._lock:
-            yield GraphRequest(self._workspace, setting, self._replay(setting))
+            yield GraphRequest(self._model, setting, self._workspace, self._replay(setting))
 
     def _why_eager(self, batch_size: int, capacity: int) -> str | None:
         if batch_size > 1:
@@ -110,21 +112,30 @@ class GraphRequest:
     """One request in the engine's memory.
 
     Args:
-        workspace: The memory.
+        model: The model.
         setting: Knobs of the request.
+        workspace: The memory.
         replay: Runs the workspace's token.
     """
 
     runs_ahead: Final = True
 
-    def __init__(self, workspace: Workspace, setting: KnobSetting, replay: Step) -> None:
+    def __init__(self, model: Molmo, setting: KnobSetting, workspace: Workspace, replay: Step) -> None:
+        self._model = model
+        self._setting = setting
         self._workspace = workspace
         self._replay = replay
-        self.cache = workspace.request_cache(setting.num_active_blocks)
 
-    def begin(self, inputs: ModelInputs, logits_BV: Tensor) -> None:
-        """Put the first token and its position where the kernels look for them."""
-        self._workspace.begin(logits_BV, inputs.input_ids.shape[1])
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
+        """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""
+        self._workspace.begin(self._prefill_logits(inputs, x_BSD), x_BSD.shape[1])
+
+    def _prefill_logits(self, inputs: ModelInputs, x_1SD: Tensor) -> Tensor:
+        # The library's grouped product is made for bfloat16; of other types it is a loop that waits for the device.
+        if x_1SD.is_cuda and x_1SD.dtype != torch.bfloat16:
+            cache = self._workspace.request_cache(self._setting.num_active_blocks)
+            return prefill(self._model, inputs, x_1SD, self._setting, cache)
+        return FusedPrefill(self._model, self._setting, self._workspace).run(x_1SD[0])
 
     def step(self, token_B: Tensor) -> None:
         """Run one more token; the likeliest one is in its place already."""

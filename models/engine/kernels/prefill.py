@@ -1,0 +1,171 @@
+"""What a prefill does between its matrix products, one token a program. Tensors have the model's type."""
+
+import triton
+import triton.language as tl
+
+from models.engine.kernels.linear import inverse_rms
+
+
+@triton.jit
+def _place_normed(
+    row,
+    norm,
+    cosine,
+    sine,
+    out,
+    stride,
+    eps,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    HALF: tl.constexpr,
+    H_P: tl.constexpr,
+    HALF_P: tl.constexpr,
+):
+    """Normalise a projected row over all heads, turn each by the position's angle, store them ``stride`` apart."""
+    head = tl.arange(0, H_P)[:, None]
+    half = tl.arange(0, HALF_P)[None, :]
+    inside = (head < H) & (half < HALF)
+    at = head * 2 * HALF + half
+    first = tl.load(row + at, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(row + at + HALF, mask=inside, other=0.0).to(tl.float32)
+    scale = 1.0 / tl.sqrt((tl.sum(tl.sum(first * first + second * second, axis=1), axis=0)) / D + eps)
+    first *= scale * tl.load(norm + at, mask=inside, other=0.0).to(tl.float32)
+    second *= scale * tl.load(norm + at + HALF, mask=inside, other=0.0).to(tl.float32)
+    place = out + head.to(tl.int64) * stride + half
+    tl.store(place, (first * cosine - second * sine).to(out.dtype.element_ty), mask=inside)
+    tl.store(place + HALF, (second * cosine + first * sine).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def place_heads(
+    qkv,
+    query_norm,
+    key_norm,
+    cosines,
+    sines,
+    query,
+    cache,
+    eps,
+    C,
+    D: tl.constexpr,
+    D_P: tl.constexpr,
+    H: tl.constexpr,
+    HALF: tl.constexpr,
+    H_P: tl.constexpr,
+    HALF_P: tl.constexpr,
+):
+    """Turn projected tokens into queries, and into keys and values in the cache.
+
+    Args:
+        qkv: ``(tokens, 3 * D)``.
+        query: ``(tokens, D)``, written.
+        cache: ``(2, H, C, 2 * HALF)`` of this block; the first tokens are written.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    half = tl.arange(0, HALF_P)[None, :]
+    cosine = tl.load(cosines + token * HALF + half, mask=half < HALF, other=0.0)
+    sine = tl.load(sines + token * HALF + half, mask=half < HALF, other=0.0)
+    row = qkv + token * 3 * D
+    _place_normed(row, query_norm, cosine, sine, query + token * D, 2 * HALF, eps, D, H, HALF, H_P, HALF_P)
+    keys = cache + token * 2 * HALF
+    _place_normed(row + D, key_norm, cosine, sine, keys, C * 2 * HALF, eps, D, H, HALF, H_P, HALF_P)
+    column = tl.arange(0, D_P)
+    value = tl.load(row + 2 * D + column, mask=column < D, other=0.0)
+    head = (column // (2 * HALF)).to(tl.int64)
+    tl.store(keys + (H + head) * C * 2 * HALF + column % (2 * HALF), value, mask=column < D)
+
+
+@triton.jit
+def route(
+    logits, weight, expert, place, counts, E: tl.constexpr, E_P: tl.constexpr, K: tl.constexpr, MASS_K: tl.constexpr
+):
+    """Choose each token's experts and a place for it among the tokens of each.
+
+    The order of places depends on which program comes first, but no result does: every row is computed by itself.
+
+    Args:
+        logits: ``(tokens, E)`` of the router.
+        weight: ``(tokens, K)`` float32, written; ``expert`` and ``place`` likewise, int32.
+        counts: ``(E,)`` int32 zeros; afterwards how many tokens chose each expert.
+        MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, E_P)
+    logit = tl.load(logits + token * E + e, mask=e < E, other=float("-inf")).to(tl.float32)
+    before = (logit[None, :] > logit[:, None]) | ((logit[None, :] == logit[:, None]) & (e[None, :] < e[:, None]))
+    rank = tl.sum(before.to(tl.int32), axis=1)
+    is_chosen = rank < K
+    share = tl.exp(logit - tl.max(logit, axis=0))
+    scale = 1.0 / tl.sum(share, axis=0)
+    if MASS_K > 0:
+        scale *= tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0) / tl.sum(tl.where(is_chosen, share, 0.0), axis=0)
+    at = token * K + rank
+    tl.store(weight + at, share * scale, mask=is_chosen)
+    tl.store(expert + at, e, mask=is_chosen)
+    tl.store(place + at, tl.atomic_add(counts + e, 1, mask=is_chosen, sem="relaxed"), mask=is_chosen)
+
+
+@triton.jit
+def dispatch(
+    y,
+    expert,
+    place,
+    counts,
+    rows,
+    ends,
+    D: tl.constexpr,
+    D_P: tl.constexpr,
+    E: tl.constexpr,
+    E_P: tl.constexpr,
+    K: tl.constexpr,
+):
+    """Copy each token to the rows of its experts, which lie one expert behind the other.
+
+    Args:
+        y: ``(tokens, D)``.
+        place: As ``route`` left it; afterwards the row of each choice.
+        rows: ``(tokens * K, D)``, written.
+        ends: ``(E,)`` int32: where each expert's rows end, written.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, E_P)
+    count = tl.load(counts + e, mask=e < E, other=0)
+    if token == 0:
+        tl.store(ends + e, tl.cumsum(count, axis=0), mask=e < E)
+    column = tl.arange(0, D_P)
+    vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
+    for j in tl.static_range(K):
+        at = token * K + j
+        start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
+        row = start + tl.load(place + at)
+        tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
+        tl.store(place + at, row)
+
+
+@triton.jit
+def gate(gate_up, hidden, F: tl.constexpr, F_P: tl.constexpr):
+    """``hidden = silu(gate) * up`` of rows ``(2 * F,)``, gate first."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, F_P)
+    inside = column < F
+    gates = tl.load(gate_up + row * 2 * F + column, mask=inside, other=0.0).to(tl.float32)
+    ups = tl.load(gate_up + row * 2 * F + F + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(hidden + row * F + column, (gates * tl.sigmoid(gates) * ups).to(hidden.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def combine(rows, weight, place, x, norm, y, eps, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
+    """``x += sum over j of weight[j] * rows[place[j]]`` and ``y = rms_norm(x)`` for the block behind, by token."""
+    token = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, D_P)
+    inside = column < D
+    total = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
+    for j in tl.static_range(K):
+        row = tl.load(place + token * K + j).to(tl.int64)
+        part = tl.load(rows + row * D + column, mask=inside, other=0.0).to(tl.float32)
+        total += tl.load(weight + token * K + j) * part
+    rounded = total.to(x.dtype.element_ty)
+    tl.store(x + token * D + column, rounded, mask=inside)
+    total = rounded.to(tl.float32)
+    normed = total * inverse_rms(total, D, eps) * tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(y + token * D + column, normed.to(y.dtype.element_ty), mask=inside)

@@ -1,0 +1,89 @@
+"""A fused prefill, by Triton's interpreter where there is no GPU, against the plain modules."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.engine.fused_decode import Workspace
+from models.engine.fused_prefill import FusedPrefill
+from models.inputs import ModelInputs
+from models.knobs import KnobSetting
+from models.kv_cache import KVCache
+from models.molmo import Molmo, token_positions
+from tests.helpers import golden_inputs
+from tests.models.engine.test_fused_decode import DEVICE, prompt
+from tests.small_models import golden_model, setting_of
+
+
+@torch.inference_mode()
+def plain(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prefill through the modules: last logits, and the cache."""
+    weight = model.language_model.head.weight
+    length = inputs.input_ids.shape[1]
+    cache = KVCache.allocate(
+        model.config,
+        num_slots=setting.num_active_blocks,
+        batch_size=1,
+        capacity=length,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    hidden = model.language_model(
+        model.embed(inputs, model.encode_images(inputs)),
+        token_positions(inputs),
+        active_blocks=setting.active_blocks,
+        top_k=setting.top_k,
+        cache=cache,
+    )
+    return model.language_model.head(hidden[:, -1]), cache.memory
+
+
+@torch.inference_mode()
+def fused(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> tuple[torch.Tensor, torch.Tensor]:
+    length = inputs.input_ids.shape[1]
+    workspace = Workspace.allocate(model, capacity=length + 3)
+    logits = FusedPrefill(model, setting, workspace).run(model.embed(inputs, model.encode_images(inputs))[0])
+    return logits, workspace.cache[: setting.num_active_blocks, ..., :length, :]
+
+
+def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> None:
+    for ours, theirs in zip(fused(model, inputs, setting), plain(model, inputs, setting), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "blocks"), [(1, (0,)), (2, (0, 2, 3)), (3, (0, 1, 2, 3)), (5, (0, 3)), (8, (1, 2)), (7, (0, 1, 2, 3))]
+)
+def test_every_setting_gives_the_logits_and_the_cache_of_the_modules(top_k: int, blocks: tuple[int, ...]) -> None:
+    model = golden_model("moe").to(DEVICE)
+    assert_as_the_modules(model, prompt(11), setting_of(model, top_k=top_k, blocks=blocks))
+
+
+def test_a_picture_is_read_as_by_the_modules() -> None:
+    model = golden_model("moe").to(DEVICE)
+    assert_as_the_modules(model, golden_inputs("moe", "img_tiny").to(DEVICE), setting_of(model, blocks=(0, 2)))
+
+
+def test_one_token_is_a_prompt_too() -> None:
+    model = golden_model("moe").to(DEVICE)
+    assert_as_the_modules(model, prompt(1), model.full_setting)
+
+
+@pytest.mark.parametrize("top_k", [2, 3, 6])
+def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
+    original = golden_model("moe")
+    model = Molmo(replace(original.config, match_router_mass=True)).eval()
+    model.load_state_dict(original.state_dict())
+    assert_as_the_modules(model.to(DEVICE), prompt(7), setting_of(model, top_k=top_k, blocks=(0, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
+    exact = golden_model("moe").to(DEVICE)
+    half = deepcopy(exact).to(dtype)
+    inputs = prompt(12)
+    truth, _ = plain(exact, inputs, exact.full_setting)
+    errors = [(run(half, inputs, half.full_setting)[0].float() - truth).norm() / truth.norm() for run in (fused, plain)]
+    assert 0 < errors[0] < 1.5 * errors[1] < 0.05
