@@ -11,22 +11,9 @@ from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo, token_positions
+from tests.engine_models import DEVICE, TILES, mixture, prompt
 from tests.helpers import golden_inputs
-from tests.small_models import golden_model, setting_of, tiny_config
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
-TILES = Tiles(
-    qkv_rows=64,
-    router_rows=8,
-    out_rows=64,
-    expert_in_rows=16,
-    expert_out_rows=64,
-    head_rows=64,
-    context_splits=2,
-    context_tokens=8,
-    vocabulary_part=64,
-)
+from tests.small_models import setting_of, tiny_config
 
 
 @torch.inference_mode()
@@ -60,11 +47,6 @@ def fused_answer(
     return tokens, torch.cat(kept)
 
 
-def prompt(num_tokens: int = 5, seed: int = 0) -> ModelInputs:
-    generator = torch.Generator().manual_seed(seed)
-    return ModelInputs(input_ids=torch.randint(150, (1, num_tokens), generator=generator)).to(DEVICE)
-
-
 def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSetting, *, tiles: Tiles = TILES) -> None:
     plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
     tokens, logits = fused_answer(model, inputs, setting, tiles=tiles)
@@ -77,39 +59,39 @@ def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSettin
     ("top_k", "blocks"), [(1, (0,)), (2, (0, 2, 3)), (3, (0, 1, 2, 3)), (5, (0, 3)), (8, (1, 2)), (7, (0, 1, 2, 3))]
 )
 def test_every_setting_gives_the_tokens_and_logits_of_the_modules(top_k: int, blocks: tuple[int, ...]) -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     assert_as_the_modules(model, prompt(), setting_of(model, top_k=top_k, blocks=blocks))
 
 
 def test_a_picture_is_answered_as_by_the_modules() -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     assert_as_the_modules(model, golden_inputs("moe", "img_tiny").to(DEVICE), model.full_setting)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 8, 16, 33])
 @pytest.mark.parametrize("splits", [1, 4])
 def test_a_context_of_any_length_is_shared_out_among_splits(num_tokens: int, splits: int) -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     tiles = replace(TILES, context_splits=splits, context_tokens=4)
     assert_as_the_modules(model, prompt(num_tokens), setting_of(model, blocks=(0, 2)), tiles=tiles)
 
 
 def test_rows_that_do_not_divide_a_matrix_are_left_out() -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     tiles = replace(TILES, qkv_rows=128, out_rows=128, expert_in_rows=64, head_rows=128, router_rows=16)
     assert_as_the_modules(model, prompt(), setting_of(model, blocks=(0,)), tiles=tiles)
 
 
 @pytest.mark.parametrize("top_k", [2, 3, 6])
 def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
-    plain = golden_model("moe")
+    plain = mixture()
     model = Molmo(replace(plain.config, match_router_mass=True)).eval()
     model.load_state_dict(plain.state_dict())
     assert_as_the_modules(model.to(DEVICE), prompt(), setting_of(model, top_k=top_k, blocks=(0, 1)))
 
 
 def test_requests_of_several_settings_take_turns_on_one_memory() -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     workspace = Workspace.allocate(model, capacity=24, tiles=TILES)
     turns = [
         (prompt(15, seed=1), setting_of(model, top_k=3, blocks=(0, 1, 2, 3))),
@@ -126,7 +108,7 @@ def test_requests_of_several_settings_take_turns_on_one_memory() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
-    exact = golden_model("moe").to(DEVICE)
+    exact = mixture()
     half = deepcopy(exact).to(dtype)
     inputs = prompt(12)
     truth = generate(exact, inputs, max_new_tokens=1, keep_logits=True)
@@ -147,7 +129,7 @@ def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dt
 
 
 def test_the_first_of_equally_likely_tokens_is_chosen() -> None:
-    model = deepcopy(golden_model("moe")).to(DEVICE)
+    model = deepcopy(mixture())
     with torch.no_grad():
         model.language_model.head.weight[70:150] = model.language_model.head.weight[70]
         model.language_model.head.weight[70:150] *= 50

@@ -12,9 +12,9 @@ from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
 from models.molmo import Molmo, token_positions
+from tests.engine_models import DEVICE, mixture, prompt
 from tests.helpers import golden_inputs
-from tests.models.engine.test_fused_decode import DEVICE, prompt
-from tests.small_models import golden_model, setting_of
+from tests.small_models import setting_of
 
 
 @torch.inference_mode()
@@ -57,23 +57,23 @@ def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSettin
     ("top_k", "blocks"), [(1, (0,)), (2, (0, 2, 3)), (3, (0, 1, 2, 3)), (5, (0, 3)), (8, (1, 2)), (7, (0, 1, 2, 3))]
 )
 def test_every_setting_gives_the_logits_and_the_cache_of_the_modules(top_k: int, blocks: tuple[int, ...]) -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     assert_as_the_modules(model, prompt(11), setting_of(model, top_k=top_k, blocks=blocks))
 
 
 def test_a_picture_is_read_as_by_the_modules() -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     assert_as_the_modules(model, golden_inputs("moe", "img_tiny").to(DEVICE), setting_of(model, blocks=(0, 2)))
 
 
 def test_one_token_is_a_prompt_too() -> None:
-    model = golden_model("moe").to(DEVICE)
+    model = mixture()
     assert_as_the_modules(model, prompt(1), model.full_setting)
 
 
 @pytest.mark.parametrize("top_k", [2, 3, 6])
 def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
-    original = golden_model("moe")
+    original = mixture()
     model = Molmo(replace(original.config, match_router_mass=True)).eval()
     model.load_state_dict(original.state_dict())
     assert_as_the_modules(model.to(DEVICE), prompt(7), setting_of(model, top_k=top_k, blocks=(0, 1)))
@@ -81,7 +81,7 @@ def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
-    exact = golden_model("moe").to(DEVICE)
+    exact = mixture()
     half = deepcopy(exact).to(dtype)
     inputs = prompt(12)
     truth, _ = plain(exact, inputs, exact.full_setting)

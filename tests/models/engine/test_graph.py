@@ -11,8 +11,8 @@ from models.generation import Generation, Sampling, generate
 from models.inputs import ModelInputs, collate
 from models.knobs import KnobSetting
 from models.molmo import Molmo
-from tests.models.engine.test_fused_decode import DEVICE, TILES, prompt
-from tests.small_models import golden_model, setting_of, tiny_molmo
+from tests.engine_models import DEVICE, TILES, mixture, prompt
+from tests.small_models import setting_of, tiny_molmo
 
 Step = Callable[[], None]
 
@@ -40,7 +40,7 @@ class Recorder:
 
 @pytest.fixture
 def model() -> Molmo:
-    return golden_model("moe").to(DEVICE)
+    return mixture()
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""What tests of the engine share: a device, a mixture on it, prompts, and tiles that the interpreter is quick with."""
+
+from copy import deepcopy
+from functools import cache
+from typing import Final
+
+import torch
+
+from models.engine.fused_decode import Tiles
+from models.inputs import ModelInputs
+from models.molmo import Molmo
+from tests.small_models import golden_model
+
+DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
+# The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
+TILES: Final = Tiles(
+    qkv_rows=64,
+    router_rows=8,
+    out_rows=64,
+    expert_in_rows=16,
+    expert_out_rows=64,
+    head_rows=64,
+    context_splits=2,
+    context_tokens=8,
+    vocabulary_part=64,
+)
+
+
+@cache
+def mixture() -> Molmo:
+    """The golden mixture on the device; shared by all tests, so never change it."""
+    return deepcopy(golden_model("moe")).to(DEVICE)
+
+
+def prompt(num_tokens: int = 5, seed: int = 0) -> ModelInputs:
+    """Draw a prompt of words."""
+    generator = torch.Generator().manual_seed(seed)
+    return ModelInputs(input_ids=torch.randint(150, (1, num_tokens), generator=generator)).to(DEVICE)
