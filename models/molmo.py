@@ -3,6 +3,8 @@
 # Shape suffixes: B = requests, S = ids in the sequence, C = crops, N = B * C, P = patches in a crop, F = feature width,
 # T = pooled tokens in a crop, D = width of the language model.
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,8 +55,14 @@ class Molmo(nn.Module):
         setting.check(num_blocks=self.config.num_blocks, num_experts=self.config.num_experts)
         return setting
 
-    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
+    def encode_images(
+        self, inputs: ModelInputs, *, vision_encoder: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor | None:
         """Turn the crops of a batch into vision tokens.
+
+        Args:
+            inputs: The batch.
+            vision_encoder: Another way to run the same encoder; the module if ``None``.
 
         Returns:
             ``(batch, crops, tokens, width)``, or ``None`` without images.
@@ -63,7 +71,7 @@ class Molmo(nn.Module):
             return None
         batch, num_crops = inputs.crops.shape[:2]
         with stage(VISION_ENCODER):
-            features_NPF = self.vision_encoder(inputs.crops.flatten(0, 1))
+            features_NPF = (vision_encoder or self.vision_encoder)(inputs.crops.flatten(0, 1))
             if batch > 1:  # a single request has no padding crops
                 features_NPF = features_NPF * is_crop(inputs.crops).flatten()[:, None, None]
         with stage(PROJECTOR):

@@ -81,6 +81,13 @@ class VisionEncoder(nn.Module):
         self.read_blocks = config.read_vision_blocks
         self.num_run_blocks = config.num_run_vision_blocks
 
+    def embed(self, crops_NPD: Tensor) -> Tensor:
+        """Turn patches into tokens, the class token first: ``(crops, patches + 1, width)``."""
+        x_NPW = self.patch_embedding(crops_NPD.to(self.patch_embedding.weight.dtype))
+        class_token = self.class_embedding.expand(len(x_NPW), 1, -1)
+        embedded: Tensor = self.input_norm(torch.cat([class_token, x_NPW], dim=1) + self.position_embedding)
+        return embedded
+
     def forward(self, crops_NPD: Tensor) -> Tensor:
         """Encode crops.
 
@@ -90,9 +97,7 @@ class VisionEncoder(nn.Module):
         Returns:
             ``(crops, patches, len(vit_layers) * width)``: the read blocks' outputs side by side, class token dropped.
         """
-        x_NPW = self.patch_embedding(crops_NPD.to(self.patch_embedding.weight.dtype))
-        class_token = self.class_embedding.expand(len(x_NPW), 1, -1)
-        x_NLW = self.input_norm(torch.cat([class_token, x_NPW], dim=1) + self.position_embedding)
+        x_NLW = self.embed(crops_NPD)
         outputs = {}
         for index in range(self.num_run_blocks):
             x_NLW = self.blocks[index](x_NLW)

@@ -12,6 +12,8 @@ from models.molmo import Molmo
 from tests.small_models import golden_model
 
 DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
+# The interpreter truncates to bfloat16 where a GPU rounds, and over many roundings that adds up.
+HALF_TYPES: Final = (torch.float16, torch.bfloat16) if DEVICE == "cuda" else (torch.float16,)
 # The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
 TILES: Final = Tiles(
     qkv_rows=64,

@@ -19,6 +19,9 @@ class EngineRequest(Protocol):
     def runs_ahead(self) -> bool:
         """Whether a step costs the host so little that it may start before a stop token is looked for."""
 
+    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
+        """Turn crops into vision tokens, ``(batch, crops, tokens, width)``; ``None`` without images."""
+
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompts, embedded with their images."""
 
@@ -35,7 +38,7 @@ class EngineRequest(Protocol):
 
 
 class Engine(Protocol):
-    """A way to run the language model. Engines belong to a model and may be shared by threads."""
+    """A way to run a model. Engines belong to a model and may be shared by threads."""
 
     @property
     def name(self) -> EngineName:

@@ -60,6 +60,10 @@ class EagerRequest:
         self._setting = setting
         self._cache = cache
 
+    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
+        """Turn crops into vision tokens."""
+        return self._model.encode_images(inputs)
+
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompts, and note where each request's next token goes."""
         self.logits = prefill(self._model, inputs, x_BSD, self._setting, self._cache)

@@ -13,6 +13,7 @@ from models.engine.base import EngineName, EngineRequest
 from models.engine.eager import EagerEngine, prefill
 from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
 from models.engine.fused_prefill import FusedPrefill
+from models.engine.fused_vision import FusedVision
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
@@ -125,6 +126,10 @@ class GraphRequest:
         self._setting = setting
         self._workspace = workspace
         self._replay = replay
+
+    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
+        """Turn crops into vision tokens."""
+        return self._model.encode_images(inputs, vision_encoder=FusedVision(self._model.vision_encoder))
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""

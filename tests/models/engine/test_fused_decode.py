@@ -11,7 +11,7 @@ from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo, token_positions
-from tests.engine_models import DEVICE, TILES, mixture, prompt
+from tests.engine_models import DEVICE, HALF_TYPES, TILES, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of, tiny_config
 
@@ -106,7 +106,7 @@ def test_requests_of_several_settings_take_turns_on_one_memory() -> None:
         assert torch.equal(shared[1], alone[1])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
     exact = mixture()
     half = deepcopy(exact).to(dtype)

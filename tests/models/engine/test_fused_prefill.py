@@ -12,7 +12,7 @@ from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
 from models.molmo import Molmo, token_positions
-from tests.engine_models import DEVICE, mixture, prompt
+from tests.engine_models import DEVICE, HALF_TYPES, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of
 
@@ -79,7 +79,7 @@ def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
     assert_as_the_modules(model.to(DEVICE), prompt(7), setting_of(model, top_k=top_k, blocks=(0, 1)))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dtype) -> None:
     exact = mixture()
     half = deepcopy(exact).to(dtype)
