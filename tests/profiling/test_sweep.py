@@ -28,8 +28,8 @@ from profiling.workload import Workload, make_requests
 from tests.helpers import GOLDEN
 
 ROOT = Path(main.__file__).parent
-CONFIGS = ("cpu", "h200", "h200_held_out", "h200_other_host", "h200_router_skew")
-LAID_OVER = {"h200_other_host": "h200_held_out"}  # a config that needs another one below it
+CONFIGS = ("cpu", "h200", "h200_graph", "h200_held_out", "h200_other_host", "h200_router_skew")
+LAID_OVER = {"h200_other_host": "h200_held_out", "h200_graph": "h200"}  # a config that needs another one below it
 OUT = Path("out")
 
 
@@ -158,6 +158,14 @@ def test_what_other_workers_left_is_used() -> None:
     profile(sweep(), OUT)
     assert keys_in(OUT) == once(sweep())
     assert len(read_profile(OUT / "profile.parquet")) == 12
+
+
+def test_records_name_the_engine_that_ran_not_the_one_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("asks for what a CPU cannot run")
+    profile(sweep(engine="graph"), OUT)
+    assert read_profile(OUT / "profile.parquet").environment.engine == "eager"
+    assert "engine: graph needs a CUDA device, got cpu, eager takes its place" in caplog.messages
 
 
 def test_another_sweep_in_the_folder_is_refused_and_nothing_changes() -> None:
