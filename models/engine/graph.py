@@ -1,7 +1,7 @@
 """The engine for one request at a time on a GPU: fused kernels, recorded once a setting and replayed."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Final
@@ -13,27 +13,12 @@ from models.engine.base import EngineName, EngineRequest
 from models.engine.eager import EagerEngine, prefill
 from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
 from models.engine.fused_prefill import FusedPrefill
-from models.engine.fused_vision import FusedVision
+from models.engine.recording import Call, CudaGraphs, Record, RecordedVision
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
 
 _log = logging.getLogger(__name__)
-Step = Callable[[], None]
-
-
-def record_cuda_graph(step: Step) -> Step:
-    """Record the kernels that a call launches, and return what launches them all at once."""
-    warm_up = torch.cuda.Stream()
-    warm_up.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(warm_up):  # kernels are compiled and loaded outside the recording
-        step()
-    torch.cuda.current_stream().wait_stream(warm_up)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        step()
-    replay: Step = graph.replay
-    return replay
 
 
 class GraphEngine:
@@ -47,7 +32,7 @@ class GraphEngine:
         model: A mixture of experts on a GPU.
         capacity: Most tokens of a request; the cache for all blocks is allocated once.
         tiles: How the work is cut into programs.
-        record: Turns a step into its replay; the tests' stand-in where there is no GPU.
+        record: Turns a call into its replay; the tests' stand-in where there is no GPU.
 
     Raises:
         ValueError: If the kernels cannot run the model.
@@ -61,23 +46,25 @@ class GraphEngine:
         *,
         capacity: int = 4096,
         tiles: Tiles | None = None,
-        record: Callable[[Step], Step] = record_cuda_graph,
+        record: Record | None = None,
     ) -> None:
         reason = unsupported(model.config)
         if reason is not None:
             raise ValueError(f"engine: graph cannot run a model with {reason}, choose eager")
         self._model = model
         self._eager = EagerEngine(model)
-        self._record = record
+        self._record = record or CudaGraphs()
+        self._vision = RecordedVision(model.vision_encoder, self._record)
         self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
-        self._replays: dict[tuple[int, tuple[int, ...]], Step] = {}
+        self._replays: dict[tuple[int, tuple[int, ...]], Call] = {}
         self._lock = Lock()
+        self._last_request: torch.cuda.Event | None = None
         self._said: set[str] = set()
 
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
         """Record settings before they are needed."""
-        for setting in settings:
-            with self._lock:
+        with self._held():
+            for setting in settings:
                 self._replay(setting)
 
     @contextmanager
@@ -91,8 +78,25 @@ class GraphEngine:
             with self._eager.request(setting, batch_size=batch_size, capacity=capacity) as eager:
                 yield eager
             return
-        with self._lock:
-            yield GraphRequest(self._model, setting, self._workspace, self._replay(setting))
+        with self._held():
+            yield GraphRequest(self._model, setting, self._workspace, self._vision, self._replay(setting))
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the memory, once the device has finished what other threads gave it, maybe on other streams."""
+        device = self._workspace.cache.device
+        if device.type != "cuda":
+            with self._lock:
+                yield
+            return
+        with self._lock, torch.cuda.device(device):  # kernels are launched on the current device
+            if self._last_request is not None:
+                self._last_request.wait()
+            try:
+                yield
+            finally:
+                self._last_request = torch.cuda.Event()
+                self._last_request.record()
 
     def _why_eager(self, batch_size: int, capacity: int) -> str | None:
         if batch_size > 1:
@@ -101,7 +105,7 @@ class GraphEngine:
             return f"a request of more than {self._workspace.capacity} tokens"
         return None
 
-    def _replay(self, setting: KnobSetting) -> Step:
+    def _replay(self, setting: KnobSetting) -> Call:
         key = (setting.top_k, setting.active_blocks)
         if key not in self._replays:
             self._workspace.reset()
@@ -116,20 +120,24 @@ class GraphRequest:
         model: The model.
         setting: Knobs of the request.
         workspace: The memory.
+        vision: The engine's vision encoder.
         replay: Runs the workspace's token.
     """
 
     runs_ahead: Final = True
 
-    def __init__(self, model: Molmo, setting: KnobSetting, workspace: Workspace, replay: Step) -> None:
+    def __init__(
+        self, model: Molmo, setting: KnobSetting, workspace: Workspace, vision: RecordedVision, replay: Call
+    ) -> None:
         self._model = model
         self._setting = setting
         self._workspace = workspace
+        self._vision = vision
         self._replay = replay
 
     def encode_images(self, inputs: ModelInputs) -> Tensor | None:
         """Turn crops into vision tokens."""
-        return self._model.encode_images(inputs, vision_encoder=FusedVision(self._model.vision_encoder))
+        return self._model.encode_images(inputs, vision_encoder=self._vision)
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""

@@ -1,20 +1,18 @@
 """The graph engine, whose recorded steps run anew through Triton's interpreter where there is no GPU."""
 
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
 
-from models.engine.graph import GraphEngine, record_cuda_graph
+from models.engine.graph import GraphEngine
+from models.engine.recording import Call, CudaGraphs
 from models.generation import Generation, Sampling, generate
 from models.inputs import ModelInputs, collate
 from models.knobs import KnobSetting
 from models.molmo import Molmo
 from tests.engine_models import DEVICE, TILES, mixture, prompt
-from tests.small_models import setting_of, tiny_molmo
-
-Step = Callable[[], None]
+from tests.small_models import setting_of, tiny_inputs, tiny_molmo
 
 
 class Recorder:
@@ -24,10 +22,11 @@ class Recorder:
         self.num_recorded = 0
         self.num_steps = 0
         self.fails_at = -1
+        self._graphs = CudaGraphs() if DEVICE == "cuda" else None
 
-    def __call__(self, step: Step) -> Step:
+    def __call__(self, call: Call) -> Call:
         self.num_recorded += 1
-        replay = record_cuda_graph(step) if DEVICE == "cuda" else step
+        replay = self._graphs(call) if self._graphs else call
 
         def counted() -> None:
             self.num_steps += 1
@@ -69,6 +68,16 @@ def test_requests_of_several_settings_are_answered_as_eagerly(
         plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
         assert_equal(generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True, engine=engine), plain)
     assert recorder.num_recorded == 3
+
+
+def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -> None:
+    model = tiny_molmo(num_experts=4, top_k=2, qk_norm=True).to(DEVICE)
+    engine = GraphEngine(model, capacity=24, tiles=TILES, record=recorder)
+    for num_crops in (2, 1, 2):
+        inputs = tiny_inputs(model.config, num_crops=num_crops, seed=num_crops).to(DEVICE)
+        plain = generate(model, inputs, max_new_tokens=3, keep_logits=True)
+        assert_equal(generate(model, inputs, max_new_tokens=3, keep_logits=True, engine=engine), plain)
+    assert recorder.num_recorded == 3  # the setting, and two numbers of crops
 
 
 def test_settings_are_recorded_ahead(model: Molmo, engine: GraphEngine, recorder: Recorder) -> None:

@@ -1,0 +1,72 @@
+"""Calls whose kernels are recorded once and then launched all at once."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.engine.fused_vision import FusedVision
+from models.vision import VisionEncoder
+
+Call = Callable[[], None]
+Record = Callable[[Call], Call]
+
+
+class CudaGraphs:
+    """Record calls as CUDA graphs that share one pool of memory: they must not run at the same time."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, call: Call) -> Call:
+        """Run a call once, so that its kernels are compiled and loaded, and record it; return its replay."""
+        warm_up = torch.cuda.Stream()
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
+            call()
+        torch.cuda.current_stream().wait_stream(warm_up)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            call()
+        replay: Call = graph.replay
+        return replay
+
+
+class RecordedVision:
+    """The vision encoder, recorded for each number of crops when it is first met.
+
+    Args:
+        encoder: Holds the weights.
+        record: Turns a call into its replay.
+    """
+
+    def __init__(self, encoder: VisionEncoder, record: Record) -> None:
+        self._encode = FusedVision(encoder)
+        self._dtype = encoder.patch_embedding.weight.dtype
+        self._record = record
+        self._recorded: dict[int, _Encoding] = {}
+
+    def __call__(self, crops_NPD: Tensor) -> Tensor:
+        """Encode crops as ``VisionEncoder`` does, into memory that the next call overwrites."""
+        num_crops = len(crops_NPD)
+        if num_crops not in self._recorded:
+            crops = torch.empty_like(crops_NPD, dtype=self._dtype).copy_(crops_NPD)
+            self._recorded[num_crops] = _Encoding(self._encode, crops, self._record)
+        return self._recorded[num_crops](crops_NPD)
+
+
+class _Encoding:
+    """A recorded call on one tensor, whose address stays as recorded."""
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], crops_NPD: Tensor, record: Record) -> None:
+        self._encode = encode
+        self._crops = crops_NPD
+        self._replay = record(self._run)
+
+    def _run(self) -> None:
+        self._features = self._encode(self._crops)
+
+    def __call__(self, crops_NPD: Tensor) -> Tensor:
+        self._crops.copy_(crops_NPD)
+        self._replay()
+        return self._features
