@@ -18,6 +18,7 @@ import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
+from profiling.bench import bench
 from profiling.convert import convert_profile
 from profiling.sweep import profile
 
@@ -25,6 +26,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
     "calibrate-estimator": calibrate_estimator,
     "convert-profile": convert_profile,
+    "bench": bench,
     "bench-data": bench_data,
 }
 LINKS: Final = ("devices", "shapes", "coefficients")

@@ -192,7 +192,7 @@ def profile(
         for rank in range(min(devices, len(left)))
     ]
     try:
-        with _progress(console) as progress:
+        with progress_bar(console) as progress:
             task = progress.add_task("measuring", total=total, completed=len(done))
             _run_workers(workers, lambda: progress.advance(task))
     except KeyboardInterrupt:
@@ -361,7 +361,8 @@ def _done(output_dir: Path) -> frozenset[Key]:
     return frozenset(keys)
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """Return a bar with counts, time passed and time left."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

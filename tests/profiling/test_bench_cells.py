@@ -80,7 +80,7 @@ def test_wider_numbers_take_twice_the_bytes() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: plan(), r"sizes: needs at least one and none twice, got \[\]"),
+        (plan, r"sizes: needs at least one and none twice, got \[\]"),
         (lambda: plan(3, 3), r"sizes: needs at least one and none twice, got \[3, 3\]"),
         (lambda: plan(0), "sizes: must be 1 or more, got 0"),
         (lambda: plan(1, contestants=()), "contestants: needs at least one"),
@@ -103,9 +103,9 @@ def test_a_benchmark_that_measures_nothing_is_refused(build: Callable[[], object
     [
         ({"top_k": (65,)}, r"top_k: must be 1 to 64 \(the model's experts\), got 65"),
         ({"num_active_blocks": (17,)}, "num_active_blocks: must be 1 to 16, got 17"),
-        ({"prefill": plan(4097)}, "prefill.sizes: 4097 tokens need 4097 positions, the model has 4096"),
-        ({"decode": plan(4096)}, "decode.sizes: 4096 context need 4097 positions, the model has 4096"),
-        ({"request": plan(29)}, "request.sizes: 29 crops need 4236 positions, the model has 4096"),
+        ({"prefill": plan(32769)}, "prefill.sizes: 32769 needs 32769 positions, the model has 32768"),
+        ({"decode": plan(32768)}, "decode.sizes: 32768 needs 32769 positions, the model has 32768"),
+        ({"request": plan(228)}, "request.sizes: 228 needs 32892 positions, the model has 32768"),
         ({"vision": plan(1, contestants=("me",))}, "vision.contestants: must be of ours_eager, got 'me'"),
     ],
 )
