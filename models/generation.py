@@ -123,7 +123,7 @@ def generate(
     kept: list[Tensor] = []
     engine = engine or EagerEngine(model)
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
-        vision_tokens = request.encode_images(inputs)
+        vision_tokens = model.encode_images(inputs, vision_encoder=request.vision_encoder)
         with stage(PREFILL):
             request.prefill(inputs, model.embed(inputs, vision_tokens))
             token_B = choose(request)

@@ -17,7 +17,7 @@ from profiling.bench_cells import Benchmark
 from profiling.bench_log import BenchLog
 from profiling.bench_report import markdown, print_report, report_content
 from profiling.bench_runner import CellRunner
-from profiling.contestants import Contestant, OursEager
+from profiling.contestants import Contestant, Ours
 from profiling.environment import collect_environment
 from profiling.files import written_whole
 from profiling.hardware import measure_hardware
@@ -26,7 +26,8 @@ from profiling.sweep import progress_bar
 
 # A name beginning with "ours" counts as ours where the fastest of ours is held against the fastest stock.
 CONTESTANTS: Final[dict[str, Callable[[Molmo], Contestant]]] = {
-    "ours_eager": OursEager,
+    "ours_eager": partial(Ours, engine="eager"),
+    "ours_graph": partial(Ours, engine="graph"),
     "stock_eager": partial(Stock, experts="eager"),
     "stock_grouped_mm": partial(Stock, experts="grouped_mm"),
     "stock_batched_mm": partial(Stock, experts="batched_mm"),

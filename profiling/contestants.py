@@ -1,18 +1,22 @@
-"""Who runs in a benchmark: one small protocol, the inputs that all of them get, and our eager engine."""
+"""Who runs in a benchmark: one small protocol, the inputs that all of them get, and our engines."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from models.config import MolmoConfig
+from models.engine import Engine, EngineName, EngineRequest, make_engine, why_no_graph
+from models.engine.eager import prefill
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo
 
 _SEED: Final = 7
 
@@ -89,8 +93,17 @@ def draw_request(config: MolmoConfig, *, num_crops: int, text_tokens: int, devic
 @torch.inference_mode()
 def filled_cache(model: Molmo, context: int, setting: KnobSetting) -> KVCache:
     """Run a drawn prompt of ``context`` tokens, and return its cache with room for one more."""
-    cache = _new_cache(model, setting, context + 1)
-    _prefill(model, draw_prompt(model.config, context, device_of(model)), setting, cache)
+    weight = model.language_model.head.weight
+    cache = KVCache.allocate(
+        model.config,
+        num_slots=setting.num_active_blocks,
+        batch_size=1,
+        capacity=context + 1,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    prompt = ModelInputs(input_ids=draw_prompt(model.config, context, weight.device))
+    prefill(model, prompt, model.embed(prompt, None), setting, cache)
     return cache
 
 
@@ -100,98 +113,92 @@ def device_of(model: Molmo) -> torch.device:
     return device
 
 
-class OursEager:
-    """Our model, one kernel after another, as ``models.generation.generate`` runs it without an engine.
+class Ours:
+    """Our model, as ``models.generation.generate`` runs it on an engine.
 
     Args:
         model: The model.
+        engine: Name of the engine.
     """
 
-    def __init__(self, model: Molmo) -> None:
+    def __init__(self, model: Molmo, *, engine: EngineName) -> None:
         self._model = model
+        self._name = engine
         self._device = device_of(model)
+        self._held = ExitStack()
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Run everywhere."""
-        return None
+        """Run eagerly everywhere, and graphs where they run."""
+        reason = why_no_graph(self._model) if self._name == "graph" else None
+        return None if reason is None else f"needs {reason}"
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """The engine, which keeps what it has recorded from one measurement to the next."""
+        return make_engine(self._name, self._model)
 
     def prefill(self, tokens: int, setting: KnobSetting) -> Prepared:
         """See ``Contestant``."""
-        prompt = draw_prompt(self._model.config, tokens, self._device)
+        self.release()
+        prompt = ModelInputs(input_ids=draw_prompt(self._model.config, tokens, self._device))
 
         @torch.inference_mode()
         def run() -> Tensor:
-            return _prefill(self._model, prompt, setting, _new_cache(self._model, setting, tokens))
+            with self._engine.request(setting, batch_size=1, capacity=tokens) as request:
+                request.prefill(prompt, self._model.embed(prompt, None))
+                return request.logits
 
         return Prepared(run=run)
 
+    @torch.inference_mode()
     def decode(self, context: int, setting: KnobSetting) -> Prepared:
         """See ``Contestant``."""
-        language_model = self._model.language_model
-        cache = filled_cache(self._model, context, setting)
-        token = draw_prompt(self._model.config, 1, self._device)
-        position = torch.tensor([[context]], device=self._device)
+        request = self._hold(setting, capacity=context + 1)
+        prompt = ModelInputs(input_ids=draw_prompt(self._model.config, context, self._device))
+        request.prefill(prompt, self._model.embed(prompt, None))
+        token = draw_prompt(self._model.config, 1, self._device)[0]
+        # As in an answer, the token lies where the engine has put the likeliest one.
+        next_token = request.likeliest
 
         @torch.inference_mode()
         def run() -> Tensor:
-            hidden = language_model(
-                language_model.embed(token),
-                position,
-                active_blocks=setting.active_blocks,
-                top_k=setting.top_k,
-                cache=cache,
-            )
-            logits: Tensor = language_model.head(hidden[:, 0])
-            return logits
+            request.step(next_token)
+            return request.logits
 
+        @torch.inference_mode()
         def reset() -> None:
-            cache.length = context
+            request.rewind(context)
+            next_token.copy_(token)
 
+        reset()
         return Prepared(run=run, reset=reset)
 
     def vision(self, num_crops: int) -> Prepared:
         """See ``Contestant``."""
         crops = draw_crops(self._model.config, num_crops, self._device)
+        encode = self._hold(self._model.full_setting, capacity=1).vision_encoder
 
         @torch.inference_mode()
         def run() -> Tensor:
-            features: Tensor = self._model.vision_encoder(crops)
-            return features
+            return encode(crops)
 
         return Prepared(run=run)
 
     def request(self, inputs: ModelInputs, output_tokens: int, setting: KnobSetting) -> Prepared:
         """See ``Contestant``."""
+        self.release()
 
         def run() -> Tensor:
-            return generate(self._model, inputs, setting=setting, max_new_tokens=output_tokens).token_ids
+            answer = generate(self._model, inputs, setting=setting, max_new_tokens=output_tokens, engine=self._engine)
+            return answer.token_ids
 
         return Prepared(run=run)
 
     def release(self) -> None:
-        """Nothing is kept."""
+        """Give the engine's memory back."""
+        self._held.close()
 
-
-def _new_cache(model: Molmo, setting: KnobSetting, capacity: int) -> KVCache:
-    weight = model.language_model.head.weight
-    return KVCache.allocate(
-        model.config,
-        num_slots=setting.num_active_blocks,
-        batch_size=1,
-        capacity=capacity,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-
-
-def _prefill(model: Molmo, prompt: Tensor, setting: KnobSetting, cache: KVCache) -> Tensor:
-    """Do what generation does before the first token of an answer."""
-    hidden = model.language_model(
-        model.language_model.embed(prompt),
-        token_positions(ModelInputs(input_ids=prompt)),
-        active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
-        cache=cache,
-    )
-    logits: Tensor = model.language_model.head(hidden[:, -1])
-    return logits
+    def _hold(self, setting: KnobSetting, *, capacity: int) -> EngineRequest:
+        """Keep a request open until ``release``, or until another one is."""
+        self.release()
+        return self._held.enter_context(self._engine.request(setting, batch_size=1, capacity=capacity))

@@ -1,6 +1,6 @@
 """What generation asks of an engine."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -19,8 +19,9 @@ class EngineRequest(Protocol):
     def runs_ahead(self) -> bool:
         """Whether a step costs the host so little that it may start before a stop token is looked for."""
 
-    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
-        """Turn crops into vision tokens, ``(batch, crops, tokens, width)``; ``None`` without images."""
+    @property
+    def vision_encoder(self) -> Callable[[Tensor], Tensor]:
+        """What encodes crops, ``(crops, patches, patch_dim)`` to ``(crops, patches, features)``."""
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompts, embedded with their images."""
@@ -35,6 +36,9 @@ class EngineRequest(Protocol):
     @property
     def likeliest(self) -> Tensor:
         """The likeliest next token of each request, ``(batch,)`` int64; valid until the next step."""
+
+    def rewind(self, num_cached: int) -> None:
+        """Forget all but the first tokens, so that a step can be measured again."""
 
 
 class Engine(Protocol):

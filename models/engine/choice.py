@@ -20,7 +20,7 @@ def make_engine(name: EngineName, model: Molmo, *, capacity: int = 4096) -> Engi
     """
     if name == "eager":
         return EagerEngine(model)
-    reason = _why_no_graph(model)
+    reason = why_no_graph(model)
     if reason is not None:
         _log.warning("engine: graph needs %s, eager takes its place", reason)
         return EagerEngine(model)
@@ -29,7 +29,8 @@ def make_engine(name: EngineName, model: Molmo, *, capacity: int = 4096) -> Engi
     return GraphEngine(model, capacity=capacity)
 
 
-def _why_no_graph(model: Molmo) -> str | None:
+def why_no_graph(model: Molmo) -> str | None:
+    """Say what the graph engine lacks for a model on its device; ``None`` if nothing."""
     device = model.language_model.head.weight.device
     if device.type != "cuda":
         return f"a CUDA device, got {device.type}"

@@ -59,10 +59,7 @@ class EagerRequest:
         self._model = model
         self._setting = setting
         self._cache = cache
-
-    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
-        """Turn crops into vision tokens."""
-        return self._model.encode_images(inputs)
+        self.vision_encoder = model.vision_encoder
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompts, and note where each request's next token goes."""
@@ -97,6 +94,13 @@ class EagerRequest:
     def likeliest(self) -> Tensor:
         """The likeliest next token of each request."""
         return self.logits.argmax(dim=-1)
+
+    def rewind(self, num_cached: int) -> None:
+        """Forget all but the first tokens."""
+        self._positions_B1 = self._positions_B1 - (self._cache.length - num_cached)
+        self._cache.length = num_cached
+        if self._visible is not None:
+            self._visible = self._visible[:, :num_cached]
 
 
 def prefill(model: Molmo, inputs: ModelInputs, x_BSD: Tensor, setting: KnobSetting, cache: KVCache) -> Tensor:

@@ -81,6 +81,7 @@ class Workspace:
     scratch: dict[str, Tensor]
 
     @classmethod
+    @torch.inference_mode(mode=False)  # or the memory could not be written outside of it later
     def allocate(cls, model: Molmo, *, capacity: int, tiles: Tiles | None = None) -> "Workspace":
         """Allocate memory for a model on its device, for requests of up to ``capacity`` tokens."""
         config, tiles = model.config, tiles or Tiles()

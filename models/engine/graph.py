@@ -132,12 +132,8 @@ class GraphRequest:
         self._model = model
         self._setting = setting
         self._workspace = workspace
-        self._vision = vision
         self._replay = replay
-
-    def encode_images(self, inputs: ModelInputs) -> Tensor | None:
-        """Turn crops into vision tokens."""
-        return self._model.encode_images(inputs, vision_encoder=self._vision)
+        self.vision_encoder = vision
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""
@@ -165,3 +161,7 @@ class GraphRequest:
     def likeliest(self) -> Tensor:
         """The likeliest next token, in memory that the next step overwrites."""
         return self._workspace.token
+
+    def rewind(self, num_cached: int) -> None:
+        """Forget all but the first tokens."""
+        self._workspace.position.fill_(num_cached)

@@ -50,7 +50,8 @@ class RecordedVision:
         """Encode crops as ``VisionEncoder`` does, into memory that the next call overwrites."""
         num_crops = len(crops_NPD)
         if num_crops not in self._recorded:
-            crops = torch.empty_like(crops_NPD, dtype=self._dtype).copy_(crops_NPD)
+            with torch.inference_mode(mode=False):  # or this memory could not be written outside of it later
+                crops = torch.zeros(crops_NPD.shape, dtype=self._dtype, device=crops_NPD.device)
             self._recorded[num_crops] = _Encoding(self._encode, crops, self._record)
         return self._recorded[num_crops](crops_NPD)
 

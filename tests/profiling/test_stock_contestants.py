@@ -8,7 +8,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from models.knobs import KnobSetting
 from models.molmo import Molmo
-from profiling.contestants import Contestant, LeftOut, OursEager, Prepared, draw_request
+from profiling.contestants import Contestant, LeftOut, Ours, Prepared, draw_request
 from profiling.stock import stock_language_model
 from profiling.stock_contestants import Stock, StockCompiled
 from tests.small_models import LOGIT_TOLERANCE, setting_of, tiny_config, tiny_molmo
@@ -52,7 +52,7 @@ def test_every_stage_of_stock_computes_what_ours_does(kind: str, top_k: int, blo
     model = square_molmo()
     setting = setting_of(model, top_k=top_k, blocks=blocks)
     stock = StockCompiled(model, experts="grouped_mm") if kind == "compiled" else Stock(model, experts=kind)
-    expected = stages(OursEager(model), model, setting)
+    expected = stages(Ours(model, engine="eager"), model, setting)
     for ours, theirs in zip(expected, stages(stock, model, setting), strict=True):
         answer = ours.run()
         for _ in range(3):

@@ -167,3 +167,13 @@ def test_threads_wait_for_one_another(model: Molmo, engine: GraphEngine) -> None
 def test_a_model_that_the_kernels_cannot_run_is_refused() -> None:
     with pytest.raises(ValueError, match="graph cannot run a model with a dense feed-forward layer, choose eager"):
         GraphEngine(tiny_molmo())
+
+
+def test_an_engine_made_in_inference_mode_works_outside_of_it(model: Molmo, recorder: Recorder) -> None:
+    setting = setting_of(model, blocks=(0,))
+    with torch.inference_mode():
+        engine = GraphEngine(model, capacity=24, tiles=TILES, record=recorder)
+    engine.warm_up([setting])
+    plain = generate(model, prompt(), setting=setting, max_new_tokens=2)
+    ours = generate(model, prompt(), setting=setting, max_new_tokens=2, engine=engine)
+    assert torch.equal(ours.token_ids, plain.token_ids)
