@@ -18,7 +18,7 @@ import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
-from profiling.bench import bench
+from profiling.bench.command import bench
 from profiling.convert import convert_profile
 from profiling.sweep import profile
 

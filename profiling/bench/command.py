@@ -13,15 +13,15 @@ from rich.console import Console
 
 from models.config import MolmoConfig
 from models.molmo import Molmo
-from profiling.bench_cells import Benchmark
-from profiling.bench_log import BenchLog
-from profiling.bench_report import markdown, print_report, report_content
-from profiling.bench_runner import CellRunner
-from profiling.contestants import Contestant, Ours
+from profiling.bench.cells import Benchmark
+from profiling.bench.contestants import Contestant, Ours
+from profiling.bench.hardware import measure_hardware
+from profiling.bench.log import BenchLog
+from profiling.bench.report import markdown, print_report, report_content
+from profiling.bench.runner import CellRunner
+from profiling.bench.stock_contestants import Stock, StockCompiled
 from profiling.environment import collect_environment
 from profiling.files import written_whole
-from profiling.hardware import measure_hardware
-from profiling.stock_contestants import Stock, StockCompiled
 from profiling.sweep import progress_bar
 
 # A name beginning with "ours" counts as ours where the fastest of ours is held against the fastest stock.

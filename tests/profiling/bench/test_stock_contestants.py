@@ -8,9 +8,9 @@ from torch._dynamo.exc import TorchDynamoException
 
 from models.knobs import KnobSetting
 from models.molmo import Molmo
-from profiling.contestants import Contestant, LeftOut, Ours, Prepared, draw_request
-from profiling.stock import stock_language_model
-from profiling.stock_contestants import Stock, StockCompiled
+from profiling.bench.contestants import Contestant, LeftOut, Ours, Prepared, draw_request
+from profiling.bench.stock import stock_language_model
+from profiling.bench.stock_contestants import Stock, StockCompiled
 from tests.small_models import LOGIT_TOLERANCE, setting_of, tiny_config, tiny_molmo
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_other_vision_encoders_are_left_out() -> None:
 
 
 def test_batched_experts_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("profiling.stock_contestants._free_bytes", lambda _: 10**6)
+    monkeypatch.setattr("profiling.bench.stock_contestants._free_bytes", lambda _: 10**6)
     model = square_molmo()
     # 1000 tokens x 2 experts x 3 matrices of 48 x 32 numbers of 4 bytes.
     with pytest.raises(LeftOut, match="copies 37 MB of expert weights here, 1 MB are free"):

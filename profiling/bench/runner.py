@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from models.molmo import Molmo
-from profiling.bench_cells import Benchmark, BenchStage, Cell, StagePlan
+from profiling.bench.cells import Benchmark, BenchStage, Cell, StagePlan
+from profiling.bench.contestants import Contestant, LeftOut, Prepared, device_of, draw_request
 from profiling.clock import CALL, StageClock, measure
-from profiling.contestants import Contestant, LeftOut, Prepared, device_of, draw_request
 
 _OUT_OF_MEMORY = "out of device memory"
 

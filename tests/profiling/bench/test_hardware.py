@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from profiling.hardware import HardwareProbe, measure_hardware
+from profiling.bench.hardware import HardwareProbe, measure_hardware
 from tests.patched_clock import patch_clock
 
 

@@ -11,7 +11,7 @@ from models.config import MolmoConfig
 from models.cost import DECODE_STEP, component_costs, floor_ms
 from models.knobs import STANDARD_TIERS, KnobSetting, check_top_k, spread_blocks
 from models.stages import DECODE, PREFILL, PROJECTOR, VISION_ENCODER
-from profiling.hardware import Hardware, HardwareProbe
+from profiling.bench.hardware import Hardware, HardwareProbe
 from profiling.sweep import ModelSource
 
 

@@ -12,8 +12,8 @@ from transformers import DynamicCache, StaticCache
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
-from profiling.contestants import LeftOut, Prepared, device_of, draw_crops, draw_prompt, filled_cache
-from profiling.stock import as_pixels, stock_language_model, stock_vision_encoder, why_not_clip, why_not_olmoe
+from profiling.bench.contestants import LeftOut, Prepared, device_of, draw_crops, draw_prompt, filled_cache
+from profiling.bench.stock import as_pixels, stock_language_model, stock_vision_encoder, why_not_clip, why_not_olmoe
 
 
 class Stock:

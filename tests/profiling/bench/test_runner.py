@@ -6,9 +6,9 @@ from torch import Tensor
 
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from profiling.bench_cells import Benchmark, BenchStage, Cell, StagePlan
-from profiling.bench_runner import CellRunner
-from profiling.contestants import LeftOut, Prepared
+from profiling.bench.cells import Benchmark, BenchStage, Cell, StagePlan
+from profiling.bench.contestants import LeftOut, Prepared
+from profiling.bench.runner import CellRunner
 from profiling.sweep import ModelSource
 from tests.patched_clock import patch_clock
 from tests.small_models import tiny_molmo

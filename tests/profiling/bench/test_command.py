@@ -13,11 +13,11 @@ from jsonargparse import auto_parser
 
 import main
 from models.config import MolmoConfig
-from profiling.bench import CONTESTANTS, bench
-from profiling.bench_cells import Benchmark, Cell, StagePlan
-from profiling.bench_log import BenchLog
-from profiling.bench_runner import Outcome
-from profiling.hardware import HardwareProbe
+from profiling.bench.cells import Benchmark, Cell, StagePlan
+from profiling.bench.command import CONTESTANTS, bench
+from profiling.bench.hardware import HardwareProbe
+from profiling.bench.log import BenchLog
+from profiling.bench.runner import Outcome
 from profiling.sweep import ModelSource
 from tests.helpers import GOLDEN
 from tests.patched_clock import patch_clock

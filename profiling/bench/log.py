@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from profiling.bench_cells import BenchStage, Cell
-from profiling.bench_runner import Outcome
-from profiling.hardware import Hardware
+from profiling.bench.cells import BenchStage, Cell
+from profiling.bench.hardware import Hardware
+from profiling.bench.runner import Outcome
 from profiling.jsonl import drop_cut_line
 
 _log = logging.getLogger(__name__)

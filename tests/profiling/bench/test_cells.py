@@ -6,8 +6,8 @@ import pytest
 
 from models.config import released_config
 from models.cost import component_costs
-from profiling.bench_cells import Benchmark, BenchStage, Cell, StagePlan
-from profiling.hardware import Hardware
+from profiling.bench.cells import Benchmark, BenchStage, Cell, StagePlan
+from profiling.bench.hardware import Hardware
 from profiling.sweep import ModelSource
 
 MODEL = ModelSource(name="molmoe-1b-0924", random_weights=True)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from models.config import MolmoConfig
-from profiling.bench_cells import SIZE_OF, Benchmark, BenchStage, Cell
-from profiling.bench_runner import Outcome
-from profiling.hardware import Hardware
+from profiling.bench.cells import SIZE_OF, Benchmark, BenchStage, Cell
+from profiling.bench.hardware import Hardware
+from profiling.bench.runner import Outcome
 from profiling.statistics import summarize
 
 SCHEMA_VERSION: Final = 1

@@ -7,7 +7,7 @@ from models.engine import EagerEngine, Engine, EngineName
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
-from profiling.contestants import Ours, Prepared, draw_crops, draw_prompt, draw_request
+from profiling.bench.contestants import Ours, Prepared, draw_crops, draw_prompt, draw_request
 from tests.small_models import setting_of, tiny_molmo
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def test_recorded_kernels_give_what_the_modules_give(monkeypatch: pytest.MonkeyP
         record = None if DEVICE == "cuda" else (lambda call: call)
         return EagerEngine(model) if name == "eager" else GraphEngine(model, capacity=64, tiles=TILES, record=record)
 
-    monkeypatch.setattr("profiling.contestants.make_engine", make)
+    monkeypatch.setattr("profiling.bench.contestants.make_engine", make)
     model, setting = model_and_setting()
     model = model.to(DEVICE)
     eager, graph = Ours(model, engine="eager"), Ours(model, engine="graph")

@@ -1,0 +1,1 @@
+"""Our engines against transformers' models and against what the hardware can do."""
