@@ -7,6 +7,7 @@ from typing import Final
 import torch
 
 from models.engine.fused_decode import Tiles
+from models.experts import MoE
 from models.inputs import ModelInputs
 from models.molmo import Molmo
 from tests.small_models import golden_model
@@ -38,3 +39,13 @@ def prompt(num_tokens: int = 5, seed: int = 0) -> ModelInputs:
     """Draw a prompt of words."""
     generator = torch.Generator().manual_seed(seed)
     return ModelInputs(input_ids=torch.randint(150, (1, num_tokens), generator=generator)).to(DEVICE)
+
+
+def broken_mixture(block: int) -> Molmo:
+    """The golden mixture with a router whose logits are no numbers."""
+    model = deepcopy(mixture())
+    moe = model.language_model.blocks[block].get_submodule("ffn")
+    assert isinstance(moe, MoE)
+    with torch.no_grad():
+        moe.router.linear.weight.fill_(torch.nan)
+    return model

@@ -7,6 +7,19 @@ from models.engine.kernels.linear import inverse_rms
 
 
 @triton.jit
+def rank_experts(logit, expert):
+    """Rank the experts by their logits, 0 the largest, the lower index first among equals.
+
+    Logits that are not numbers come last, so that ranks stay a permutation and nothing is read out of bounds.
+    """
+    logit = tl.where(logit == logit, logit, float("-inf"))  # noqa: PLR0124 (false for what is no number)
+    before = (logit[None, :] > logit[:, None]) | (
+        (logit[None, :] == logit[:, None]) & (expert[None, :] < expert[:, None])
+    )
+    return tl.sum(before.to(tl.int32), axis=1)
+
+
+@triton.jit
 def experts_in(
     x,
     norm,
@@ -39,10 +52,7 @@ def experts_in(
     j = tl.program_id(1)
     expert_range = tl.arange(0, E_P)
     logit = tl.load(logits + expert_range, mask=expert_range < E, other=float("-inf"))
-    before = (logit[None, :] > logit[:, None]) | (
-        (logit[None, :] == logit[:, None]) & (expert_range[None, :] < expert_range[:, None])
-    )
-    rank = tl.sum(before.to(tl.int32), axis=1)
+    rank = rank_experts(logit, expert_range)
     expert = tl.sum(tl.where(rank == j, expert_range, 0), axis=0)
 
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)

@@ -16,9 +16,13 @@ def largest_of_part(logits, high, index, V: tl.constexpr, PART: tl.constexpr):
 
 @triton.jit
 def advance(high, index, token, position, PARTS: tl.constexpr, PARTS_P: tl.constexpr, V: tl.constexpr):
-    """Choose the likeliest token, the first among equals, and count the one that was run."""
+    """Choose the likeliest token, the first among equals, and count the one that was run.
+
+    Where no logit is a number it is the last token: a wrong answer, but one that the next step can look up.
+    """
     part = tl.arange(0, PARTS_P)
     best = tl.load(high + part, mask=part < PARTS, other=float("-inf"))
     where = tl.load(index + part, mask=part < PARTS, other=V)
-    tl.store(token, tl.min(tl.where(best == tl.max(best, axis=0), where, V), axis=0).to(tl.int64))
+    first = tl.min(tl.where(best == tl.max(best, axis=0), where, V), axis=0)
+    tl.store(token, tl.minimum(first, V - 1).to(tl.int64))
     tl.store(position, tl.load(position) + 1)

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from models.engine.kernels.experts import rank_experts
 from models.engine.kernels.linear import inverse_rms
 
 
@@ -92,8 +93,7 @@ def route(
     token = tl.program_id(0).to(tl.int64)
     e = tl.arange(0, E_P)
     logit = tl.load(logits + token * E + e, mask=e < E, other=float("-inf")).to(tl.float32)
-    before = (logit[None, :] > logit[:, None]) | ((logit[None, :] == logit[:, None]) & (e[None, :] < e[:, None]))
-    rank = tl.sum(before.to(tl.int32), axis=1)
+    rank = rank_experts(logit, e)
     is_chosen = rank < K
     share = tl.exp(logit - tl.max(logit, axis=0))
     scale = 1.0 / tl.sum(share, axis=0)

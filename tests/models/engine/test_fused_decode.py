@@ -11,7 +11,7 @@ from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo, token_positions
-from tests.engine_models import DEVICE, HALF_TYPES, TILES, mixture, prompt
+from tests.engine_models import DEVICE, HALF_TYPES, TILES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of, tiny_config
 
@@ -138,6 +138,18 @@ def test_the_first_of_equally_likely_tokens_is_chosen() -> None:
         tokens, logits = fused_answer(model, inputs, setting, num_tokens=4)
     for token, row in zip(tokens, logits, strict=True):
         assert token == int((row == row.max()).nonzero()[0])
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # of the interpreter
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_what_is_no_number_stays_inside_the_memory(top_k: int) -> None:
+    model = broken_mixture(1)
+    setting = setting_of(model, top_k=top_k, blocks=(0, 1))
+    workspace = Workspace.allocate(model, capacity=16, tiles=TILES)
+    tokens, logits = fused_answer(model, prompt(), setting, workspace=workspace)
+    assert logits[1:].isnan().all()
+    assert tokens[1:] == [model.config.embedding_size - 1] * 2
+    assert sorted(workspace.scratch["chosen"][:top_k].tolist()) == list(range(top_k))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
 from models.molmo import Molmo, token_positions
-from tests.engine_models import DEVICE, HALF_TYPES, mixture, prompt
+from tests.engine_models import DEVICE, HALF_TYPES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of
 
@@ -87,3 +87,12 @@ def test_half_precision_is_as_near_to_float32_as_the_modules_are(dtype: torch.dt
     truth, _ = plain(exact, inputs, exact.full_setting)
     errors = [(run(half, inputs, half.full_setting)[0].float() - truth).norm() / truth.norm() for run in (fused, plain)]
     assert 0 < errors[0] < 1.5 * errors[1] < 0.05
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # of the interpreter
+def test_what_is_no_number_stays_inside_the_memory() -> None:
+    model = broken_mixture(1)
+    logits, cache = fused(model, prompt(7), setting_of(model, blocks=(0, 1, 2)))
+    assert logits.isnan().all()
+    assert cache[:2].isfinite().all()  # what the blocks before it left
+    assert cache[2].isnan().all()
