@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from models.engine.base import Engine, EngineName
 from models.engine.eager import EagerEngine
+from models.engine.support import unsupported
 from models.molmo import Molmo
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,5 @@ def why_no_graph(model: Molmo) -> str | None:
         return f"a CUDA device, got {device.type}"
     if find_spec("triton") is None:
         return "Triton"
-    from models.engine.fused_decode import unsupported  # noqa: PLC0415 (needs Triton)
-
     reason = unsupported(model.config)
     return None if reason is None else f"a model without {reason}"

@@ -15,7 +15,7 @@ from models.molmo import Molmo, token_positions
 
 
 class EagerEngine:
-    """Decode through the model's own modules.
+    """Run the model's own modules.
 
     Args:
         model: The model.

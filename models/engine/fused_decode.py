@@ -6,7 +6,6 @@ import torch
 import triton
 from torch import Tensor
 
-from models.config import MolmoConfig
 from models.engine.kernels import attention as attention_kernels
 from models.engine.kernels import experts as expert_kernels
 from models.engine.kernels import greedy, linear
@@ -42,19 +41,6 @@ class Tiles:
     context_splits: int = 8
     context_tokens: int = 32
     vocabulary_part: int = 1024
-
-
-def unsupported(config: MolmoConfig) -> str | None:
-    """Say what in a model the kernels cannot run; ``None`` if they can run it."""
-    reasons = {
-        "a dense feed-forward layer": not config.is_moe,
-        "grouped key and value heads": config.num_kv_heads != config.num_heads,
-        "biases of query, key and value": config.qkv_bias,
-        "attention without norms of query and key": not config.qk_norm,
-        "norms behind the layers": config.norm_after,
-        "heads of an odd width": config.head_dim % 2 != 0,
-    }
-    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +139,7 @@ class FusedDecode:
     """The decode step of one setting: runs ``workspace.token`` and leaves the next token's logits.
 
     Args:
-        model: A mixture of experts without what ``unsupported`` names.
+        model: A mixture of experts without what ``support.unsupported`` names.
         setting: Top_k and active blocks of the step.
         workspace: Its memory.
     """

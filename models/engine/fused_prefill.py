@@ -18,10 +18,10 @@ from models.molmo import Molmo
 class FusedPrefill:
     """Run a prompt through the active blocks and leave its keys and values in a workspace.
 
-    Twelve launches a block instead of about fifty; the chosen experts run as grouped products.
+    Twelve calls a block, of the library or of a kernel; the chosen experts run as grouped products.
 
     Args:
-        model: A mixture of experts without what ``fused_decode.unsupported`` names.
+        model: A mixture of experts without what ``support.unsupported`` names.
         setting: Top_k and active blocks.
         workspace: Whose cache is filled from its first token on.
     """

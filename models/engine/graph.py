@@ -11,9 +11,10 @@ from torch import Tensor
 
 from models.engine.base import EngineName, EngineRequest
 from models.engine.eager import EagerEngine, prefill
-from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
+from models.engine.fused_decode import FusedDecode, Tiles, Workspace
 from models.engine.fused_prefill import FusedPrefill
 from models.engine.recording import Call, CudaGraphs, Record, RecordedVision
+from models.engine.support import unsupported
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,15 +28,7 @@ GRID = KnobGrid(
     top_k=(2, 3),
     blocks_by_count={2: (0, 3), 4: (0, 1, 2, 3)},
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Keep what the test runner holds out of the collections that go before each measurement."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_collections")
 
 
 def plan(**changes: Any) -> Plan:

@@ -1,4 +1,3 @@
-import gc
 import json
 import multiprocessing
 import os
@@ -7,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,28 +23,12 @@ from profiling.records import read_profile
 from profiling.schema import ProfileRecord
 from profiling.sweep import GridLevels, ModelSource, Sweep, Worker, _listen, _work, profile
 from profiling.workload import Workload, make_requests
-from tests.helpers import GOLDEN
 
 ROOT = Path(main.__file__).parent
 CONFIGS = ("cpu", "h200", "h200_graph", "h200_held_out", "h200_other_host", "h200_router_skew")
 LAID_OVER = {"h200_other_host": "h200_held_out", "h200_graph": "h200"}  # a config that needs another one below it
 OUT = Path("out")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Keep what the test runner holds out of the collections that go before each measurement."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def _model_folder() -> None:
-    """A model's shape in the working folder, without weights."""
-    Path("tiny").mkdir()
-    Path("tiny/config.json").write_text((GOLDEN / "moe" / "config.json").read_text())
+pytestmark = pytest.mark.usefixtures("quick_collections", "tiny_model_folder")
 
 
 def sweep(**changes: Any) -> Sweep:

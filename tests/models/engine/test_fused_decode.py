@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.engine.fused_decode import FusedDecode, Tiles, Workspace, unsupported
+from models.engine.fused_decode import FusedDecode, Tiles, Workspace
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo, token_positions
 from tests.engine_models import DEVICE, HALF_TYPES, TILES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
-from tests.small_models import setting_of, tiny_config
+from tests.small_models import setting_of
 
 
 @torch.inference_mode()
@@ -150,18 +150,3 @@ def test_what_is_no_number_stays_inside_the_memory(top_k: int) -> None:
     assert logits[1:].isnan().all()
     assert tokens[1:] == [model.config.embedding_size - 1] * 2
     assert sorted(workspace.scratch["chosen"][:top_k].tolist()) == list(range(top_k))
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({}, "a dense feed-forward layer"),
-        ({"num_experts": 4, "top_k": 2}, "attention without norms of query and key"),
-        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "num_kv_heads": 2}, "grouped key and value heads"),
-        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "qkv_bias": True}, "biases of query, key and value"),
-        ({"num_experts": 4, "top_k": 2, "qk_norm": True, "norm_after": True}, "norms behind the layers"),
-        ({"num_experts": 4, "top_k": 2, "qk_norm": True}, None),
-    ],
-)
-def test_what_the_kernels_cannot_run_is_said(changes: dict[str, int | bool], reason: str | None) -> None:
-    assert unsupported(tiny_config(**changes)) == reason

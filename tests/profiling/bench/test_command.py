@@ -1,7 +1,6 @@
-import gc
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,22 +24,7 @@ from tests.patched_clock import patch_clock
 ROOT = Path(main.__file__).parent
 OUT = Path("out")
 PROBE = HardwareProbe(copy_mib=1, matmul_size=16, warmup=0, repeats=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Keep what the test runner holds out of the collections that go before each measurement."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def _model_folder() -> None:
-    """A model's shape in the working folder, without weights."""
-    Path("tiny").mkdir()
-    Path("tiny/config.json").write_text((GOLDEN / "moe" / "config.json").read_text())
+pytestmark = pytest.mark.usefixtures("quick_collections", "tiny_model_folder")
 
 
 def plan(size: int, *contestants: str, **changes: int) -> StagePlan:
