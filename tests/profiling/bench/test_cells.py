@@ -52,6 +52,16 @@ def test_a_decode_cell_counts_its_context_and_the_token_itself() -> None:
     assert longer - benchmark().floor_ms(cell, CONFIG, bytes_only) == pytest.approx(2 * 2048 * 2 * 16 / 1e12 * 1e3)
 
 
+def test_a_decode_cell_is_the_only_step_of_an_answer_of_two_tokens() -> None:
+    cell = Cell(stage=BenchStage.DECODE, size=300, top_k=8, num_active_blocks=16)
+    costs = component_costs(
+        CONFIG, num_crops=0, vision_tokens=0, text_tokens=300, output_tokens=2, top_k=8, num_active_blocks=16
+    )
+    assert costs["decode"] == costs["decode_per_token"]
+    bytes_only = Hardware(bandwidth_bytes_per_s=1e12, flops_per_s=1e30)
+    assert benchmark().floor_ms(cell, CONFIG, bytes_only) == pytest.approx(float(costs["decode"].num_bytes) / 1e9)
+
+
 def test_a_request_needs_the_sum_of_its_components() -> None:
     costs = component_costs(
         CONFIG,
