@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-from models.engine.fused_decode import Tiles
+from models.engine.fused_decode import Cut, Tiles
 from models.experts import MoE
 from models.inputs import ModelInputs
 from models.molmo import Molmo
@@ -17,12 +17,12 @@ DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
 HALF_TYPES: Final = (torch.float16, torch.bfloat16) if DEVICE == "cuda" else (torch.float16,)
 # The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
 TILES: Final = Tiles(
-    qkv_rows=64,
-    router_rows=8,
-    out_rows=64,
-    expert_in_rows=16,
-    expert_out_rows=64,
-    head_rows=64,
+    qkv=Cut(64),
+    router=Cut(8),
+    out=Cut(64),
+    expert_in=Cut(16),
+    expert_out=Cut(64),
+    head=Cut(64),
     context_splits=2,
     context_tokens=8,
     vocabulary_part=64,

@@ -45,15 +45,15 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
         *(
             (linear.norm_linear, norm_linear, {"N": num_rows, "ROWS": rows, **width})
             for num_rows, rows in (
-                (3 * config.hidden_dim, tiles.qkv_rows),
-                (config.num_experts, tiles.router_rows),
-                (vocabulary, tiles.head_rows),
+                (3 * config.hidden_dim, tiles.qkv.rows),
+                (config.num_experts, tiles.router.rows),
+                (vocabulary, tiles.head.rows),
             )
         ),
         (
             linear.linear_add,
             {"a": ACTIVATION, "weight": WEIGHT, "x": ACTIVATION},
-            {"N": config.hidden_dim, "ROWS": tiles.out_rows, **width},
+            {"N": config.hidden_dim, "ROWS": tiles.out.rows, **width},
         ),
         (
             attention.attend,
@@ -63,12 +63,12 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
         (
             experts.experts_in,
             {**mixture, "norm": WEIGHT, "gate_up": WEIGHT},
-            {"F": ffn, "ROWS": tiles.expert_in_rows, **ranks, **width},
+            {"F": ffn, "ROWS": tiles.expert_in.rows, **ranks, **width},
         ),
         (
             experts.experts_out,
             {**mixture, "down": WEIGHT},
-            {"D": config.hidden_dim, "F": ffn, "F_P": ffn, "K": config.top_k, "ROWS": tiles.expert_out_rows},
+            {"D": config.hidden_dim, "F": ffn, "F_P": ffn, "K": config.top_k, "ROWS": tiles.expert_out.rows},
         ),
         (
             greedy.largest_of_part,
@@ -107,9 +107,9 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
 
 
 def resources(kernel: Any, types: dict[str, str], constants: dict[str, int]) -> dict[str, Any]:
-    """Compile a kernel as it is launched: pointers aligned to 16 bytes, four warps."""
+    """Compile a kernel as it is launched: pointers aligned to 16 bytes, four warps, starting early."""
     names = kernel.arg_names
-    known = {name: value for name, value in constants.items() if name in names}
+    known = {name: value for name, value in {"PDL": 1, **constants}.items() if name in names}
     signature = {name: "constexpr" if name in known else {**types, **NUMBERS}[name] for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     source = ASTSource(fn=kernel, signature=signature, constexprs=known, attrs=aligned)

@@ -1,6 +1,7 @@
 """One decode step through Triton kernels, over memory that stays where it is from step to step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -16,28 +17,36 @@ from models.language_model import Block
 from models.molmo import Molmo
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a matrix-vector product is cut into programs: rows of the matrix a program, and its warps."""
+
+    rows: int
+    warps: int = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
     """How a step's work is cut into programs.
 
     Args:
-        qkv_rows: Rows of the query, key and value projection a program.
-        router_rows: Rows of the router.
-        out_rows: Rows of the attention's output projection.
-        expert_in_rows: Rows of an expert's gate, and as many of its up projection.
-        expert_out_rows: Rows of the experts' down projections.
-        head_rows: Rows of the output head.
+        qkv: Of the query, key and value projection.
+        router: Of the router.
+        out: Of the attention's output projection.
+        expert_in: Of an expert's gate, with as many rows of its up projection.
+        expert_out: Of the experts' down projections.
+        head: Of the output head.
         context_splits: Programs that share the context of one attention head; a power of two.
         context_tokens: Cached tokens that a program reads at once; a power of two.
         vocabulary_part: Logits that a program compares; a power of two.
     """
 
-    qkv_rows: int = 8
-    router_rows: int = 1
-    out_rows: int = 8
-    expert_in_rows: int = 4
-    expert_out_rows: int = 8
-    head_rows: int = 8
+    qkv: Cut = Cut(8)
+    router: Cut = Cut(1)
+    out: Cut = Cut(8)
+    expert_in: Cut = Cut(4)
+    expert_out: Cut = Cut(8)
+    head: Cut = Cut(8)
     context_splits: int = 8
     context_tokens: int = 32
     vocabulary_part: int = 1024
@@ -149,24 +158,32 @@ class FusedDecode:
         self._language_model = model.language_model
         self._setting = setting
         self._workspace = workspace
+        self._overlap = _overlap(workspace.cache.device)
 
     def run(self) -> None:
         """Launch the kernels of one step: the token's logits, the likeliest next token, the position behind it."""
         config, workspace = self._config, self._workspace
         scratch, tiles = workspace.scratch, workspace.tiles
         width = {"D": config.hidden_dim, "D_P": triton.next_power_of_2(config.hidden_dim)}
-        linear.embed[(1,)](workspace.token, self._language_model.embedding.weight, scratch["x"], **width)
+        linear.embed[(1,)](
+            workspace.token, self._language_model.embedding.weight, scratch["x"], **width, **self._overlap
+        )
         for slot, index in enumerate(self._setting.active_blocks):
             block = self._language_model.blocks[index]
             assert isinstance(block, Block)
             self._attention(block, slot, width)
             self._experts(block, width)
         norm, head = self._language_model.norm, self._language_model.head
-        self._norm_linear(norm.weight, head.weight, workspace.logits, tiles.head_rows, width)
+        self._norm_linear(norm.weight, head.weight, workspace.logits, tiles.head, width)
         parts = len(scratch["high"])
         vocabulary = config.embedding_size
         greedy.largest_of_part[(parts,)](
-            workspace.logits, scratch["high"], scratch["index"], V=vocabulary, PART=tiles.vocabulary_part
+            workspace.logits,
+            scratch["high"],
+            scratch["index"],
+            V=vocabulary,
+            PART=tiles.vocabulary_part,
+            **self._overlap,
         )
         greedy.advance[(1,)](
             scratch["high"],
@@ -176,19 +193,24 @@ class FusedDecode:
             PARTS=parts,
             PARTS_P=triton.next_power_of_2(parts),
             V=vocabulary,
+            **self._overlap,
         )
 
-    def _norm_linear(self, norm: Tensor, weight: Tensor, out: Tensor, rows: int, width: dict[str, int]) -> None:
-        grid = (triton.cdiv(len(weight), rows),)
+    def _cut(self, cut: Cut) -> dict[str, Any]:
+        """Options of a launch that is cut so."""
+        return {"ROWS": cut.rows, "num_warps": cut.warps, **self._overlap}
+
+    def _norm_linear(self, norm: Tensor, weight: Tensor, out: Tensor, cut: Cut, width: dict[str, int]) -> None:
+        grid = (triton.cdiv(len(weight), cut.rows),)
         x, eps = self._workspace.scratch["x"], self._config.norm_eps
-        linear.norm_linear[grid](x, norm, weight, out, eps, N=len(weight), ROWS=rows, **width)
+        linear.norm_linear[grid](x, norm, weight, out, eps, N=len(weight), **width, **self._cut(cut))
 
     def _attention(self, block: Block, slot: int, width: dict[str, int]) -> None:
         config, workspace, scratch = self._config, self._workspace, self._workspace.scratch
         tiles = workspace.tiles
         attention = block.attention
         half = config.head_dim // 2
-        self._norm_linear(block.attention_norm.weight, attention.qkv.weight, scratch["qkv"], tiles.qkv_rows, width)
+        self._norm_linear(block.attention_norm.weight, attention.qkv.weight, scratch["qkv"], tiles.qkv, width)
         attention_kernels.attend[(config.num_heads, tiles.context_splits)](
             scratch["qkv"],
             attention.query_norm.weight,
@@ -208,10 +230,11 @@ class FusedDecode:
             S=tiles.context_splits,
             TOKENS=tiles.context_tokens,
             **width,
+            **self._overlap,
         )
-        grid = (triton.cdiv(config.hidden_dim, tiles.out_rows),)
-        out = attention.out.weight
-        linear.linear_add[grid](scratch["attended"], out, scratch["x"], N=len(out), ROWS=tiles.out_rows, **width)
+        grid = (triton.cdiv(config.hidden_dim, tiles.out.rows),)
+        out, launch = attention.out.weight, self._cut(tiles.out)
+        linear.linear_add[grid](scratch["attended"], out, scratch["x"], N=len(out), **width, **launch)
 
     def _experts(self, block: Block, width: dict[str, int]) -> None:
         config, scratch, tiles = self._config, self._workspace.scratch, self._workspace.tiles
@@ -219,8 +242,8 @@ class FusedDecode:
         assert isinstance(moe, MoE)
         top_k = self._setting.top_k
         norm = block.ffn_norm.weight
-        self._norm_linear(norm, moe.router.linear.weight, scratch["router"], tiles.router_rows, width)
-        expert_kernels.experts_in[(triton.cdiv(config.ffn_dim, tiles.expert_in_rows), top_k)](
+        self._norm_linear(norm, moe.router.linear.weight, scratch["router"], tiles.router, width)
+        expert_kernels.experts_in[(triton.cdiv(config.ffn_dim, tiles.expert_in.rows), top_k)](
             scratch["x"],
             norm,
             scratch["router"],
@@ -234,10 +257,10 @@ class FusedDecode:
             F=config.ffn_dim,
             K=top_k,
             MASS_K=config.top_k if config.match_router_mass else 0,
-            ROWS=tiles.expert_in_rows,
             **width,
+            **self._cut(tiles.expert_in),
         )
-        expert_kernels.experts_out[(triton.cdiv(config.hidden_dim, tiles.expert_out_rows),)](
+        expert_kernels.experts_out[(triton.cdiv(config.hidden_dim, tiles.expert_out.rows),)](
             scratch["hidden"],
             scratch["chosen"],
             scratch["chosen_weight"],
@@ -247,5 +270,12 @@ class FusedDecode:
             F=config.ffn_dim,
             F_P=triton.next_power_of_2(config.ffn_dim),
             K=top_k,
-            ROWS=tiles.expert_out_rows,
+            **self._cut(tiles.expert_out),
         )
+
+
+def _overlap(device: torch.device) -> dict[str, bool]:
+    """Options with which kernels start while the one before them ends, where the device can do that."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0):
+        return {"PDL": True, "launch_pdl": True}
+    return {"PDL": False}

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from models.engine.kernels.linear import inverse_rms
+from models.engine.kernels.overlap import let_next_start, wait_for_previous
 
 
 @triton.jit
@@ -91,6 +92,7 @@ def attend(
     HALF_P: tl.constexpr,
     S: tl.constexpr,
     TOKENS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Attend to the cached tokens and the new one, whose key and value are put into the cache.
 
@@ -107,6 +109,8 @@ def attend(
         out: ``(D,)`` mixed values.
         TOKENS: Cached tokens that are read at once.
     """
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     head = tl.program_id(0)
     split = tl.program_id(1)
     length = tl.load(position)

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from models.engine.kernels.linear import inverse_rms
+from models.engine.kernels.overlap import let_next_start, wait_for_previous
 
 
 @triton.jit
@@ -37,6 +38,7 @@ def experts_in(
     K: tl.constexpr,
     MASS_K: tl.constexpr,
     ROWS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """``hidden[j] = silu(gate @ y) * (up @ y)`` of the expert with the j-th largest logit, ``y = rms_norm(x)``.
 
@@ -49,6 +51,8 @@ def experts_in(
         chosen: ``(K,)`` indices of the experts, written; ``chosen_weight`` their weights.
         MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
     """
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     j = tl.program_id(1)
     expert_range = tl.arange(0, E_P)
     logit = tl.load(logits + expert_range, mask=expert_range < E, other=float("-inf"))
@@ -91,8 +95,11 @@ def experts_out(
     F_P: tl.constexpr,
     K: tl.constexpr,
     ROWS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """``x += sum over j of weight[j] * down[chosen[j]] @ hidden[j]``, ``ROWS`` rows a program."""
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, F_P)
     inside = columns < F

@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from models.engine.kernels.overlap import let_next_start, wait_for_previous
+
 
 @triton.jit
 def inverse_rms(x, dim: tl.constexpr, eps):
@@ -11,8 +13,10 @@ def inverse_rms(x, dim: tl.constexpr, eps):
 
 
 @triton.jit
-def embed(token, table, x, D: tl.constexpr, D_P: tl.constexpr):
+def embed(token, table, x, D: tl.constexpr, D_P: tl.constexpr, PDL: tl.constexpr):
     """Look the token up: ``x = table[token]``."""
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     columns = tl.arange(0, D_P)
     inside = columns < D
     row = tl.load(token)
@@ -20,28 +24,45 @@ def embed(token, table, x, D: tl.constexpr, D_P: tl.constexpr):
 
 
 @triton.jit
-def norm_linear(x, norm, weight, out, eps, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr):
+def norm_linear(
+    x,
+    norm,
+    weight,
+    out,
+    eps,
+    N: tl.constexpr,
+    D: tl.constexpr,
+    D_P: tl.constexpr,
+    ROWS: tl.constexpr,
+    PDL: tl.constexpr,
+):
     """``out = weight @ rms_norm(x)``, ``ROWS`` rows a program."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, D_P)
     inside = columns < D
     tile_inside = (rows < N)[:, None] & inside[None, :]
-    # The weights first: they do not wait for the kernel before.
+    # The weights first: they do not depend on the kernel before.
     tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
+    gain = tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     vector = tl.load(x + columns, mask=inside, other=0.0)
-    scale = inverse_rms(vector, D, eps)
-    normed = vector * scale * tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+    normed = vector * inverse_rms(vector, D, eps) * gain
     tl.store(out + rows, tl.sum(tile.to(tl.float32) * normed[None, :], axis=1), mask=rows < N)
 
 
 @triton.jit
-def linear_add(a, weight, x, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr):
+def linear_add(
+    a, weight, x, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr
+):
     """``x += weight @ a``, ``ROWS`` rows a program."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, D_P)
     inside = columns < D
     tile_inside = (rows < N)[:, None] & inside[None, :]
     tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
+    let_next_start(PDL)
+    wait_for_previous(PDL)
     vector = tl.load(a + columns, mask=inside, other=0.0)
     change = tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
     tl.store(x + rows, tl.load(x + rows, mask=rows < N, other=0.0) + change, mask=rows < N)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.engine.fused_decode import FusedDecode, Tiles, Workspace
+from models.engine.fused_decode import Cut, FusedDecode, Tiles, Workspace
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
@@ -78,7 +78,7 @@ def test_a_context_of_any_length_is_shared_out_among_splits(num_tokens: int, spl
 
 def test_rows_that_do_not_divide_a_matrix_are_left_out() -> None:
     model = mixture()
-    tiles = replace(TILES, qkv_rows=128, out_rows=128, expert_in_rows=64, head_rows=128, router_rows=16)
+    tiles = replace(TILES, qkv=Cut(128), out=Cut(128), expert_in=Cut(64), head=Cut(128), router=Cut(16))
     assert_as_the_modules(model, prompt(), setting_of(model, blocks=(0,)), tiles=tiles)
 
 
