@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from models.config import released_config
-from models.engine.fused_decode import Tiles
+from models.engine.fused_decode import Cut, Tiles
 from models.engine.kernels import attention, experts, greedy, linear, prefill, vision
 
 HOPPER: Final = GPUTarget("cuda", 90, 32)
@@ -36,24 +36,24 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     ffn, vocabulary = config.ffn_dim, config.embedding_size
     parts = triton.cdiv(vocabulary, tiles.vocabulary_part)
     norm_linear = {"x": ACTIVATION, "norm": WEIGHT, "weight": WEIGHT, "out": ACTIVATION}
-    mixture = dict.fromkeys(("x", "logits", "hidden", "chosen_weight"), ACTIVATION) | {"chosen": COUNT}
+    mixture = dict.fromkeys(("x", "logits", "hidden"), ACTIVATION)
     attended = dict.fromkeys(("qkv", "cosines", "sines", "partial", "out"), ACTIVATION)
     norms = {"query_norm": WEIGHT, "key_norm": WEIGHT, "cache": WEIGHT}
     chosen = {"expert": COUNT, "place": COUNT, "counts": COUNT, "weight": ACTIVATION}
     return [
         (linear.embed, {"token": ID, "table": WEIGHT, "x": ACTIVATION}, width),
         *(
-            (linear.norm_linear, norm_linear, {"N": num_rows, "ROWS": rows, **width})
-            for num_rows, rows in (
-                (3 * config.hidden_dim, tiles.qkv.rows),
-                (config.num_experts, tiles.router.rows),
-                (vocabulary, tiles.head.rows),
+            (linear.norm_linear, norm_linear, {"N": num_rows, **launched(cut), **width})
+            for num_rows, cut in (
+                (3 * config.hidden_dim, tiles.qkv),
+                (config.num_experts, tiles.router),
+                (vocabulary, tiles.head),
             )
         ),
         (
             linear.linear_add,
             {"a": ACTIVATION, "weight": WEIGHT, "x": ACTIVATION},
-            {"N": config.hidden_dim, "ROWS": tiles.out.rows, **width},
+            {"N": config.hidden_dim, **launched(tiles.out), **width},
         ),
         (
             attention.attend,
@@ -63,12 +63,19 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
         (
             experts.experts_in,
             {**mixture, "norm": WEIGHT, "gate_up": WEIGHT},
-            {"F": ffn, "ROWS": tiles.expert_in.rows, **ranks, **width},
+            {"F": ffn, **launched(tiles.expert_in), **ranks, **width},
         ),
         (
             experts.experts_out,
             {**mixture, "down": WEIGHT},
-            {"D": config.hidden_dim, "F": ffn, "F_P": ffn, "K": config.top_k, "ROWS": tiles.expert_out.rows},
+            {
+                **ranks,
+                "D": config.hidden_dim,
+                "F": ffn,
+                "F_P": ffn,
+                "AHEAD": tiles.experts_ahead,
+                **launched(tiles.expert_out),
+            },
         ),
         (
             greedy.largest_of_part,
@@ -106,14 +113,19 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     ]
 
 
+def launched(cut: Cut) -> dict[str, int]:
+    """Constants of a kernel that is launched so."""
+    return {"ROWS": cut.rows, "num_warps": cut.warps}
+
+
 def resources(kernel: Any, types: dict[str, str], constants: dict[str, int]) -> dict[str, Any]:
-    """Compile a kernel as it is launched: pointers aligned to 16 bytes, four warps, starting early."""
+    """Compile a kernel as it is launched: pointers aligned to 16 bytes, starting early."""
     names = kernel.arg_names
     known = {name: value for name, value in {"PDL": 1, **constants}.items() if name in names}
     signature = {name: "constexpr" if name in known else {**types, **NUMBERS}[name] for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     source = ASTSource(fn=kernel, signature=signature, constexprs=known, attrs=aligned)
-    compiled = triton.compile(source, target=HOPPER, options={"num_warps": 4})
+    compiled = triton.compile(source, target=HOPPER, options={"num_warps": constants.get("num_warps", 4)})
     reads = re.findall(r"ld\.global\S*", compiled.asm["ptx"])
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

@@ -32,15 +32,7 @@ class EagerEngine:
     @contextmanager
     def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator["EagerRequest"]:
         """Allocate a cache of just that size."""
-        weight = self._model.language_model.head.weight
-        cache = KVCache.allocate(
-            self._model.config,
-            num_slots=setting.num_active_blocks,
-            batch_size=batch_size,
-            capacity=capacity,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        cache = allocate_cache(self._model, setting, batch_size=batch_size, capacity=capacity)
         yield EagerRequest(self._model, setting, cache)
 
 
@@ -101,6 +93,19 @@ class EagerRequest:
         self._cache.length = num_cached
         if self._visible is not None:
             self._visible = self._visible[:, :num_cached]
+
+
+def allocate_cache(model: Molmo, setting: KnobSetting, *, batch_size: int, capacity: int) -> KVCache:
+    """Allocate a cache for requests of up to ``capacity`` tokens of one setting."""
+    weight = model.language_model.head.weight
+    return KVCache.allocate(
+        model.config,
+        num_slots=setting.num_active_blocks,
+        batch_size=batch_size,
+        capacity=capacity,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
 
 
 def prefill(model: Molmo, inputs: ModelInputs, x_BSD: Tensor, setting: KnobSetting, cache: KVCache) -> Tensor:

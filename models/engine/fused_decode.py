@@ -1,5 +1,6 @@
 """One decode step through Triton kernels, over memory that stays where it is from step to step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,19 +37,21 @@ class Tiles:
         expert_in: Of an expert's gate, with as many rows of its up projection.
         expert_out: Of the experts' down projections.
         head: Of the output head.
+        experts_ahead: Experts whose down projections are read while the gates are computed; a power of two.
         context_splits: Programs that share the context of one attention head; a power of two.
         context_tokens: Cached tokens that a program reads at once; a power of two.
         vocabulary_part: Logits that a program compares; a power of two.
     """
 
-    qkv: Cut = Cut(8)
+    qkv: Cut = Cut(2)
     router: Cut = Cut(1)
     out: Cut = Cut(8)
     expert_in: Cut = Cut(4)
-    expert_out: Cut = Cut(8)
+    expert_out: Cut = Cut(4, warps=8)
     head: Cut = Cut(8)
-    context_splits: int = 8
-    context_tokens: int = 32
+    experts_ahead: int = 8
+    context_splits: int = 32
+    context_tokens: int = 64
     vocabulary_part: int = 1024
 
 
@@ -57,8 +60,10 @@ class Workspace:
     """Memory of one request at a time. Its addresses never change, so steps over it can be replayed.
 
     Args:
-        cache: Keys and values, ``(blocks, 2, 1, heads, capacity, head_dim)``; a request uses the first slots.
+        cache: Keys and values of every block, ``(blocks, 2, 1, heads, capacity, head_dim)``.
         cosine: ``(capacity, head_dim / 2)`` float32; ``sine`` likewise.
+        prompt: ``(capacity, width)`` in the weights' type: the prompt on its way through the blocks.
+        num_tokens: ``(1,)`` int32: how many of its tokens are real.
         token: ``(1,)`` int64: the token to run next.
         position: ``(1,)`` int32: how many tokens are cached.
         logits: ``(1, embedding_size)`` float32 behind the last token that was run.
@@ -69,6 +74,8 @@ class Workspace:
     cache: Tensor
     cosine: Tensor
     sine: Tensor
+    prompt: Tensor
+    num_tokens: Tensor
     token: Tensor
     position: Tensor
     logits: Tensor
@@ -103,6 +110,8 @@ class Workspace:
             cache=cache.memory,
             cosine=cosine[0, :, 0].contiguous(),
             sine=sine[0, :, 0].contiguous(),
+            prompt=weight.new_zeros(capacity, config.hidden_dim),
+            num_tokens=integers(1),
             token=integers(1, dtype=torch.int64),
             position=integers(1),
             logits=floats(1, config.embedding_size),
@@ -115,8 +124,6 @@ class Workspace:
                 "arrived": integers(config.num_heads),
                 "router": floats(config.num_experts),
                 "hidden": floats(config.num_experts, config.ffn_dim),
-                "chosen": integers(config.num_experts),
-                "chosen_weight": floats(config.num_experts),
                 "high": floats(parts),
                 "index": integers(parts),
             },
@@ -127,9 +134,9 @@ class Workspace:
         """Most tokens that a request may reach."""
         return self.cache.shape[4]
 
-    def request_cache(self, num_slots: int) -> KVCache:
-        """Give the cache's memory to a new request."""
-        return KVCache(self.cache[:num_slots])
+    def fill(self, cache: KVCache, active_blocks: Sequence[int]) -> None:
+        """Copy what another engine has cached."""
+        self.cache[list(active_blocks), ..., : cache.length, :] = cache.memory[..., : cache.length, :]
 
     def reset(self) -> None:
         """Forget the request that was here, also one that an error broke off."""
@@ -168,10 +175,10 @@ class FusedDecode:
         linear.embed[(1,)](
             workspace.token, self._language_model.embedding.weight, scratch["x"], **width, **self._overlap
         )
-        for slot, index in enumerate(self._setting.active_blocks):
+        for index in self._setting.active_blocks:
             block = self._language_model.blocks[index]
             assert isinstance(block, Block)
-            self._attention(block, slot, width)
+            self._attention(block, index, width)
             self._experts(block, width)
         norm, head = self._language_model.norm, self._language_model.head
         self._norm_linear(norm.weight, head.weight, workspace.logits, tiles.head, width)
@@ -205,7 +212,7 @@ class FusedDecode:
         x, eps = self._workspace.scratch["x"], self._config.norm_eps
         linear.norm_linear[grid](x, norm, weight, out, eps, N=len(weight), **width, **self._cut(cut))
 
-    def _attention(self, block: Block, slot: int, width: dict[str, int]) -> None:
+    def _attention(self, block: Block, index: int, width: dict[str, int]) -> None:
         config, workspace, scratch = self._config, self._workspace, self._workspace.scratch
         tiles = workspace.tiles
         attention = block.attention
@@ -218,7 +225,7 @@ class FusedDecode:
             workspace.cosine,
             workspace.sine,
             workspace.position,
-            workspace.cache[slot],
+            workspace.cache[index],
             scratch["partial"],
             scratch["arrived"],
             scratch["attended"],
@@ -243,33 +250,29 @@ class FusedDecode:
         top_k = self._setting.top_k
         norm = block.ffn_norm.weight
         self._norm_linear(norm, moe.router.linear.weight, scratch["router"], tiles.router, width)
+        ranks = {"E": config.num_experts, "E_P": triton.next_power_of_2(config.num_experts), "F": config.ffn_dim}
         expert_kernels.experts_in[(triton.cdiv(config.ffn_dim, tiles.expert_in.rows), top_k)](
             scratch["x"],
             norm,
             scratch["router"],
             moe.experts.gate_up,
             scratch["hidden"],
-            scratch["chosen"],
-            scratch["chosen_weight"],
             config.norm_eps,
-            E=config.num_experts,
-            E_P=triton.next_power_of_2(config.num_experts),
-            F=config.ffn_dim,
-            K=top_k,
-            MASS_K=config.top_k if config.match_router_mass else 0,
+            **ranks,
             **width,
             **self._cut(tiles.expert_in),
         )
         expert_kernels.experts_out[(triton.cdiv(config.hidden_dim, tiles.expert_out.rows),)](
             scratch["hidden"],
-            scratch["chosen"],
-            scratch["chosen_weight"],
+            scratch["router"],
             moe.experts.down,
             scratch["x"],
             D=config.hidden_dim,
-            F=config.ffn_dim,
             F_P=triton.next_power_of_2(config.ffn_dim),
             K=top_k,
+            MASS_K=config.top_k if config.match_router_mass else 0,
+            AHEAD=min(tiles.experts_ahead, 1 << (top_k.bit_length() - 1)),
+            **ranks,
             **self._cut(tiles.expert_out),
         )
 

@@ -1,7 +1,5 @@
 """A prefill of one request: matrix products by the library, everything between them fused into kernels."""
 
-from typing import cast
-
 import torch
 import triton
 from torch import Tensor
@@ -9,6 +7,8 @@ from torch.nn import functional as F
 
 from models.engine.fused_decode import Workspace
 from models.engine.kernels import prefill as kernels
+from models.engine.library_attention import attend
+from models.engine.recording import Call, Record
 from models.experts import MoE
 from models.knobs import KnobSetting
 from models.language_model import Block
@@ -16,55 +16,84 @@ from models.molmo import Molmo
 
 
 class FusedPrefill:
-    """Run a prompt through the active blocks and leave its keys and values in a workspace.
+    """Run prompts through any blocks and leave their keys and values in a workspace.
 
-    Twelve calls a block, of the library or of a kernel; the chosen experts run as grouped products.
+    Each block is thirteen calls, of the library or of a kernel. They are recorded when a block is first met with a
+    top_k and a padded length, so that any choice of blocks is a sequence of replays.
 
     Args:
         model: A mixture of experts without what ``support.unsupported`` names.
-        setting: Top_k and active blocks.
         workspace: Whose cache is filled from its first token on.
+        record: Turns a call into its replay.
+        multiple: Short prompts are padded to a multiple of so many tokens, long ones by at most an eighth.
     """
 
-    def __init__(self, model: Molmo, setting: KnobSetting, workspace: Workspace) -> None:
-        self._config = model.config
-        self._language_model = model.language_model
-        self._setting = setting
-        self._workspace = workspace
+    def __init__(self, model: Molmo, workspace: Workspace, record: Record, *, multiple: int = 64) -> None:
         config = model.config
+        self._config = config
+        self._language_model = model.language_model
+        self.workspace = workspace
+        self._record = record
+        self._multiple = multiple
         self._width = {"D": config.hidden_dim, "D_P": triton.next_power_of_2(config.hidden_dim)}
-        self._experts = {"E": config.num_experts, "E_P": triton.next_power_of_2(config.num_experts)}
+        self._ranks = {"E": config.num_experts, "E_P": triton.next_power_of_2(config.num_experts)}
+        self._replays: dict[tuple[int, int, int], Call] = {}
 
-    def run(self, x_SD: Tensor) -> Tensor:
+    def warm_up(self, setting: KnobSetting) -> None:
+        """Record the setting's blocks for prompts of every length."""
+        length = 0
+        while length < self.workspace.capacity:
+            length = self._padded(length + 1)
+            for index in setting.active_blocks:
+                self._replay(index, setting.top_k, length)
+
+    def run(self, x_SD: Tensor, setting: KnobSetting) -> Tensor:
         """Return the logits behind the last token, ``(1, embedding_size)``.
 
         Args:
-            x_SD: ``(tokens, width)`` embedded prompt.
+            x_SD: ``(tokens, width)`` embedded prompt, of at most the workspace's capacity.
+            setting: Top_k and active blocks.
         """
-        eps = self._config.norm_eps
-        blocks = [cast("Block", self._language_model.blocks[index]) for index in self._setting.active_blocks]
-        norms = [block.attention_norm.weight for block in blocks] + [self._language_model.norm.weight]
-        counts_LE = torch.zeros(len(blocks), self._config.num_experts, device=x_SD.device, dtype=torch.int32)
-        y_SD = F.rms_norm(x_SD, x_SD.shape[-1:], norms[0], eps)
-        for slot, block in enumerate(blocks):
-            x_SD = self._attention(block, slot, x_SD, y_SD)
-            y_SD = F.rms_norm(x_SD, x_SD.shape[-1:], block.ffn_norm.weight, eps)
-            self._mixture(block, x_SD, y_SD, counts_LE[slot], norms[slot + 1])
-        logits: Tensor = self._language_model.head(y_SD[-1:])
+        num_tokens, workspace = len(x_SD), self.workspace
+        workspace.prompt[:num_tokens].copy_(x_SD)
+        workspace.num_tokens.fill_(num_tokens)
+        for index in setting.active_blocks:
+            self._replay(index, setting.top_k, self._padded(num_tokens))()
+        language_model = self._language_model
+        logits: Tensor = language_model.head(language_model.norm(workspace.prompt[num_tokens - 1 : num_tokens]))
         return logits
 
-    def _attention(self, block: Block, slot: int, x_SD: Tensor, y_SD: Tensor) -> Tensor:
-        config, workspace = self._config, self._workspace
+    def _padded(self, num_tokens: int) -> int:
+        step = max(self._multiple, triton.next_power_of_2(num_tokens) // 16)
+        return min(triton.cdiv(num_tokens, step) * step, self.workspace.capacity)
+
+    def _replay(self, index: int, top_k: int, length: int) -> Call:
+        key = (index, top_k, length)
+        if key not in self._replays:
+            self._replays[key] = self._record(lambda: self._block(index, top_k, length))
+        return self._replays[key]
+
+    def _block(self, index: int, top_k: int, length: int) -> None:
+        block = self._language_model.blocks[index]
+        assert isinstance(block, Block)
+        x_SD = self.workspace.prompt[:length]
+        self._attention(block, index, x_SD)
+        self._mixture(block, top_k, x_SD)
+
+    def _attention(self, block: Block, index: int, x_SD: Tensor) -> None:
+        """Add the attention's output to ``x_SD``, and put keys and values into the cache."""
+        config, workspace = self._config, self.workspace
         attention = block.attention
         num_tokens, half = len(x_SD), config.head_dim // 2
-        cache = workspace.cache[slot, :, 0]
+        cache = workspace.cache[index, :, 0]
         query_SD = torch.empty_like(x_SD)
         kernels.place_heads[(num_tokens,)](
-            attention.qkv(y_SD),
+            attention.qkv(block.attention_norm(x_SD)),
             attention.query_norm.weight,
             attention.key_norm.weight,
             workspace.cosine,
             workspace.sine,
+            workspace.num_tokens,
             query_SD,
             cache,
             config.norm_eps,
@@ -77,38 +106,40 @@ class FusedPrefill:
         )
         query_1HSK = query_SD.view(num_tokens, config.num_heads, -1).transpose(0, 1)[None]
         key_1HSK, value_1HSK = cache[:, None, :, :num_tokens]
-        mixed_1HSK = F.scaled_dot_product_attention(query_1HSK, key_1HSK, value_1HSK, is_causal=True)
+        mixed_1HSK = attend(query_1HSK, key_1HSK, value_1HSK, is_causal=True)
         mixed_SD = mixed_1HSK[0].transpose(0, 1).reshape(num_tokens, -1)
-        return torch.addmm(x_SD, mixed_SD, attention.out.weight.T)
+        x_SD.addmm_(mixed_SD, attention.out.weight.T)
 
-    def _mixture(self, block: Block, x_SD: Tensor, y_SD: Tensor, counts_E: Tensor, next_norm: Tensor) -> None:
-        """Add the experts' outputs to ``x_SD`` and leave its norm for the block behind in ``y_SD``."""
-        config, top_k = self._config, self._setting.top_k
+    def _mixture(self, block: Block, top_k: int, x_SD: Tensor) -> None:
+        """Add the experts' outputs to ``x_SD``."""
+        config, real = self._config, self.workspace.num_tokens
         moe = block.ffn
         assert isinstance(moe, MoE)
+        y_SD = block.ffn_norm(x_SD)
         num_tokens = len(x_SD)
         weight_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.float32)
         expert_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.int32)
-        place_SK, ends_E = torch.empty_like(expert_SK), torch.empty_like(counts_E)
+        place_SK = torch.empty_like(expert_SK)
+        counts_E = torch.zeros(config.num_experts, device=x_SD.device, dtype=torch.int32)
+        ends_E = torch.empty_like(counts_E)
         kernels.route[(num_tokens,)](
             moe.router.linear(y_SD),
+            real,
             weight_SK,
             expert_SK,
             place_SK,
             counts_E,
             K=top_k,
             MASS_K=config.top_k if config.match_router_mass else 0,
-            **self._experts,
+            **self._ranks,
         )
         rows_RD = x_SD.new_empty(num_tokens * top_k, config.hidden_dim)
         kernels.dispatch[(num_tokens,)](
-            y_SD, expert_SK, place_SK, counts_E, rows_RD, ends_E, K=top_k, **self._width, **self._experts
+            y_SD, real, expert_SK, place_SK, counts_E, rows_RD, ends_E, K=top_k, **self._width, **self._ranks
         )
         gate_up_R2F = F.grouped_mm(rows_RD, moe.experts.gate_up.transpose(1, 2), offs=ends_E)
         hidden_RF = x_SD.new_empty(len(rows_RD), config.ffn_dim)
         ffn_p = triton.next_power_of_2(config.ffn_dim)
-        kernels.gate[(len(rows_RD),)](gate_up_R2F, hidden_RF, F=config.ffn_dim, F_P=ffn_p)
+        kernels.gate[(len(rows_RD),)](gate_up_R2F, real, hidden_RF, F=config.ffn_dim, F_P=ffn_p, K=top_k)
         out_RD = F.grouped_mm(hidden_RF, moe.experts.down.transpose(1, 2), offs=ends_E)
-        kernels.combine[(num_tokens,)](
-            out_RD, weight_SK, place_SK, x_SD, next_norm, y_SD, config.norm_eps, K=top_k, **self._width
-        )
+        kernels.combine[(num_tokens,)](out_RD, weight_SK, place_SK, real, x_SD, K=top_k, **self._width)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.engine.kernels import vision as kernels
+from models.engine.library_attention import attend
 from models.vision import VisionAttention, VisionBlock, VisionEncoder
 
 
@@ -47,7 +48,7 @@ class FusedVision:
 def _mix(attention: VisionAttention, y_NLW: Tensor) -> Tensor:
     """Attend within each crop: ``(crops, tokens, width)`` in and out, before the output projection."""
     qkv_3NHLK = attention.qkv(y_NLW).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed_NHLK = F.scaled_dot_product_attention(*qkv_3NHLK.unbind(0))
+    mixed_NHLK = attend(*qkv_3NHLK.unbind(0))
     return mixed_NHLK.transpose(1, 2).flatten(2)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.engine.base import EngineName, EngineRequest
-from models.engine.eager import EagerEngine, prefill
+from models.engine.eager import EagerEngine, allocate_cache, prefill
 from models.engine.fused_decode import FusedDecode, Tiles, Workspace
 from models.engine.fused_prefill import FusedPrefill
 from models.engine.recording import Call, CudaGraphs, Record, RecordedVision
@@ -57,6 +57,7 @@ class GraphEngine:
         self._record = record or CudaGraphs()
         self._vision = RecordedVision(model.vision_encoder, self._record)
         self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
+        self._prefill = FusedPrefill(model, self._workspace, self._record)
         self._replays: dict[tuple[int, tuple[int, ...]], Call] = {}
         self._lock = Lock()
         self._last_request: torch.cuda.Event | None = None
@@ -67,6 +68,8 @@ class GraphEngine:
         with self._held():
             for setting in settings:
                 self._replay(setting)
+                if self._fuses_prefill:
+                    self._prefill.warm_up(setting)
 
     @contextmanager
     def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator[EngineRequest]:
@@ -80,7 +83,15 @@ class GraphEngine:
                 yield eager
             return
         with self._held():
-            yield GraphRequest(self._model, setting, self._workspace, self._vision, self._replay(setting))
+            prefill = self._prefill if self._fuses_prefill else None
+            yield GraphRequest(
+                self._model,
+                setting,
+                self._workspace,
+                vision_encoder=self._vision,
+                prefill=prefill,
+                replay=self._replay(setting),
+            )
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -106,6 +117,12 @@ class GraphEngine:
             return f"a request of more than {self._workspace.capacity} tokens"
         return None
 
+    @property
+    def _fuses_prefill(self) -> bool:
+        """The library's grouped product is made for bfloat16; of other types it is a loop that waits for the device."""
+        prompt = self._workspace.prompt
+        return prompt.dtype == torch.bfloat16 or not prompt.is_cuda
+
     def _replay(self, setting: KnobSetting) -> Call:
         key = (setting.top_k, setting.active_blocks)
         if key not in self._replays:
@@ -121,31 +138,40 @@ class GraphRequest:
         model: The model.
         setting: Knobs of the request.
         workspace: The memory.
-        vision: The engine's vision encoder.
+        vision_encoder: The engine's.
+        prefill: Runs prompts; ``None`` to run them through the modules.
         replay: Runs the workspace's token.
     """
 
     runs_ahead: Final = True
 
     def __init__(
-        self, model: Molmo, setting: KnobSetting, workspace: Workspace, vision: RecordedVision, replay: Call
+        self,
+        model: Molmo,
+        setting: KnobSetting,
+        workspace: Workspace,
+        *,
+        vision_encoder: RecordedVision,
+        prefill: FusedPrefill | None,
+        replay: Call,
     ) -> None:
         self._model = model
         self._setting = setting
         self._workspace = workspace
+        self._prefill = prefill
         self._replay = replay
-        self.vision_encoder = vision
+        self.vision_encoder = vision_encoder
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""
-        self._workspace.begin(self._prefill_logits(inputs, x_BSD), x_BSD.shape[1])
-
-    def _prefill_logits(self, inputs: ModelInputs, x_1SD: Tensor) -> Tensor:
-        # The library's grouped product is made for bfloat16; of other types it is a loop that waits for the device.
-        if x_1SD.is_cuda and x_1SD.dtype != torch.bfloat16:
-            cache = self._workspace.request_cache(self._setting.num_active_blocks)
-            return prefill(self._model, inputs, x_1SD, self._setting, cache)
-        return FusedPrefill(self._model, self._setting, self._workspace).run(x_1SD[0])
+        num_tokens = x_BSD.shape[1]
+        if self._prefill is not None:
+            logits_1V = self._prefill.run(x_BSD[0], self._setting)
+        else:
+            cache = allocate_cache(self._model, self._setting, batch_size=1, capacity=num_tokens)
+            logits_1V = prefill(self._model, inputs, x_BSD, self._setting, cache)
+            self._workspace.fill(cache, self._setting.active_blocks)
+        self._workspace.begin(logits_1V, num_tokens)
 
     def step(self, token_B: Tensor) -> None:
         """Run one more token; the likeliest one is in its place already."""

@@ -17,17 +17,21 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
 
     def __call__(self, call: Call) -> Call:
         """Run a call once, so that its kernels are compiled and loaded, and record it; return its replay."""
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            call()
-        torch.cuda.current_stream().wait_stream(warm_up)
+        # Without ``torch.cuda.graph``, which collects garbage each time: thousands of blocks are recorded.
+        self._stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.stream(self._stream):
             call()
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                call()
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._stream)
         replay: Call = graph.replay
         return replay
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.config import MolmoConfig
 from models.engine import Engine, EngineName, EngineRequest, make_engine, why_no_graph
-from models.engine.eager import prefill
+from models.engine.eager import allocate_cache, prefill
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
@@ -93,16 +93,8 @@ def draw_request(config: MolmoConfig, *, num_crops: int, text_tokens: int, devic
 @torch.inference_mode()
 def filled_cache(model: Molmo, context: int, setting: KnobSetting) -> KVCache:
     """Run a drawn prompt of ``context`` tokens, and return its cache with room for one more."""
-    weight = model.language_model.head.weight
-    cache = KVCache.allocate(
-        model.config,
-        num_slots=setting.num_active_blocks,
-        batch_size=1,
-        capacity=context + 1,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    prompt = ModelInputs(input_ids=draw_prompt(model.config, context, weight.device))
+    cache = allocate_cache(model, setting, batch_size=1, capacity=context + 1)
+    prompt = ModelInputs(input_ids=draw_prompt(model.config, context, device_of(model)))
     prefill(model, prompt, model.embed(prompt, None), setting, cache)
     return cache
 

@@ -59,16 +59,46 @@ def _append(
 
 
 @triton.jit
-def _join_splits(partial, out, half, half_inside, HALF: tl.constexpr, HALF_P: tl.constexpr, S: tl.constexpr):
+def _join_splits(partial, out, half, half_inside, active, HALF: tl.constexpr, HALF_P: tl.constexpr, S: tl.constexpr):
     """Weigh the splits of one head by their shares of the softmax. They come from other programs, so not from L1."""
-    splits = partial + tl.arange(0, S) * (2 * HALF_P + 2)
-    highest = tl.load(splits + 2 * HALF_P, cache_modifier=".cg")
+    split = tl.arange(0, S)
+    splits = partial + split * (2 * HALF_P + 2)
+    is_active = split < active
+    highest = tl.load(splits + 2 * HALF_P, mask=is_active, other=float("-inf"), cache_modifier=".cg")
+    total = tl.load(splits + 2 * HALF_P + 1, mask=is_active, other=0.0, cache_modifier=".cg")
+    mixed_at = splits[:, None] + half[None, :]
+    mixed_1 = tl.load(mixed_at, mask=is_active[:, None], other=0.0, cache_modifier=".cg")
+    mixed_2 = tl.load(mixed_at + HALF_P, mask=is_active[:, None], other=0.0, cache_modifier=".cg")
     share = tl.exp(highest - tl.max(highest, axis=0))
-    share /= tl.sum(share * tl.load(splits + 2 * HALF_P + 1, cache_modifier=".cg"), axis=0)
-    mixed_1 = tl.load(splits[:, None] + half[None, :], cache_modifier=".cg")
-    mixed_2 = tl.load(splits[:, None] + HALF_P + half[None, :], cache_modifier=".cg")
+    share /= tl.sum(share * total, axis=0)
     tl.store(out + half, tl.sum(mixed_1 * share[:, None], axis=0), mask=half_inside)
     tl.store(out + HALF + half, tl.sum(mixed_2 * share[:, None], axis=0), mask=half_inside)
+
+
+@triton.jit
+def _read(tokens, end, keys, values, half, half_inside, HALF: tl.constexpr):
+    """Read cached keys and values of some tokens, each in two halves, as they are."""
+    inside = (tokens < end)[:, None] & half_inside[None, :]
+    at = tokens[:, None] * 2 * HALF + half[None, :]
+    key_1 = tl.load(keys + at, mask=inside, other=0.0)
+    key_2 = tl.load(keys + at + HALF, mask=inside, other=0.0)
+    value_1 = tl.load(values + at, mask=inside, other=0.0)
+    value_2 = tl.load(values + at + HALF, mask=inside, other=0.0)
+    return key_1, key_2, value_1, value_2
+
+
+@triton.jit
+def _mix(is_token, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2):
+    """Add tokens to a softmax that runs along the context."""
+    score = tl.sum(key_1.to(tl.float32) * query_1[None, :] + key_2.to(tl.float32) * query_2[None, :], axis=1)
+    score = tl.where(is_token, score, float("-inf"))
+    higher = tl.maximum(highest, tl.max(score, axis=0))
+    weight = tl.exp(score - higher)
+    rescale = tl.exp(highest - higher)
+    total = total * rescale + tl.sum(weight, axis=0)
+    mixed_1 = mixed_1 * rescale + tl.sum(weight[:, None] * value_1.to(tl.float32), axis=0)
+    mixed_2 = mixed_2 * rescale + tl.sum(weight[:, None] * value_2.to(tl.float32), axis=0)
+    return higher, total, mixed_1, mixed_2
 
 
 @triton.jit
@@ -96,7 +126,8 @@ def attend(
 ):
     """Attend to the cached tokens and the new one, whose key and value are put into the cache.
 
-    One program for each head and split of the context; the last one of a head to arrive joins its splits.
+    One program for each head and split of the context; the last one of a head to arrive joins its splits. Cached tokens
+    are of earlier steps, so the first ones are read before the kernel that projects the new one has ended.
 
     Args:
         qkv: ``(3 * D,)`` projected token.
@@ -107,61 +138,56 @@ def attend(
         partial: ``(H, S, 2 * HALF_P + 2)`` scratch: a split's weighted values, its largest score, its sum.
         arrived: ``(H,)`` zeros, left as zeros.
         out: ``(D,)`` mixed values.
+        S: Most splits of a context; short ones have fewer.
         TOKENS: Cached tokens that are read at once.
     """
     let_next_start(PDL)
-    wait_for_previous(PDL)
     head = tl.program_id(0)
     split = tl.program_id(1)
     length = tl.load(position)
-    half = tl.arange(0, HALF_P)
-    half_inside = half < HALF
-    wide = tl.arange(0, D_P)
-    cosine = tl.load(cosines + length * HALF + half, mask=half_inside, other=0.0)
-    sine = tl.load(sines + length * HALF + half, mask=half_inside, other=0.0)
-    scale = inverse_rms(tl.load(qkv + wide, mask=wide < D, other=0.0), D, eps) * tl.rsqrt(2.0 * HALF)
-    query_1, query_2 = _rotated_head(qkv, query_norm, cosine, sine, scale, head, half, half_inside, HALF)
-
-    keys = cache + head.to(tl.int64) * C * 2 * HALF
-    values = keys + H * C * 2 * HALF
-    highest = tl.full((), float("-inf"), tl.float32)
-    total = tl.full((), 0.0, tl.float32)
-    mixed_1 = tl.zeros((HALF_P,), tl.float32)
-    mixed_2 = tl.zeros((HALF_P,), tl.float32)
-    if split == 0:
-        highest, mixed_1, mixed_2 = _append(
-            qkv, key_norm, cosine, sine, keys, values, query_1, query_2, head, length, eps, D, D_P, HALF, HALF_P
-        )
-        total = tl.full((), 1.0, tl.float32)
-
     per_split = tl.cdiv(tl.cdiv(length, S), TOKENS) * TOKENS
-    start = split * per_split
-    end = tl.minimum(start + per_split, length)
-    for first in range(start, end, TOKENS):
-        tokens = first + tl.arange(0, TOKENS)
-        tile_inside = (tokens < end)[:, None] & half_inside[None, :]
-        at = tokens[:, None] * 2 * HALF + half[None, :]
-        key_1 = tl.load(keys + at, mask=tile_inside, other=0.0).to(tl.float32)
-        key_2 = tl.load(keys + at + HALF, mask=tile_inside, other=0.0).to(tl.float32)
-        value_1 = tl.load(values + at, mask=tile_inside, other=0.0).to(tl.float32)
-        value_2 = tl.load(values + at + HALF, mask=tile_inside, other=0.0).to(tl.float32)
-        score = tl.sum(key_1 * query_1[None, :] + key_2 * query_2[None, :], axis=1)
-        score = tl.where(tokens < end, score, float("-inf"))
-        higher = tl.maximum(highest, tl.max(score, axis=0))
-        weight = tl.exp(score - higher)
-        rescale = tl.exp(highest - higher)
-        total = total * rescale + tl.sum(weight, axis=0)
-        mixed_1 = mixed_1 * rescale + tl.sum(weight[:, None] * value_1, axis=0)
-        mixed_2 = mixed_2 * rescale + tl.sum(weight[:, None] * value_2, axis=0)
-        highest = higher
+    active = tl.maximum(tl.cdiv(length, tl.maximum(per_split, 1)), 1)
+    if split < active:
+        half = tl.arange(0, HALF_P)
+        half_inside = half < HALF
+        keys = cache + head.to(tl.int64) * C * 2 * HALF
+        values = keys + H * C * 2 * HALF
+        end = tl.minimum((split + 1) * per_split, length)
+        tokens = split * per_split + tl.arange(0, TOKENS)
+        key_1, key_2, value_1, value_2 = _read(tokens, end, keys, values, half, half_inside, HALF)
+        cosine = tl.load(cosines + length * HALF + half, mask=half_inside, other=0.0)
+        sine = tl.load(sines + length * HALF + half, mask=half_inside, other=0.0)
+        wait_for_previous(PDL)
 
-    size: tl.constexpr = 2 * HALF_P + 2
-    mine = partial + (head * S + split) * size
-    tl.store(mine + half, mixed_1)
-    tl.store(mine + HALF_P + half, mixed_2)
-    tl.store(mine + 2 * HALF_P, highest)
-    tl.store(mine + 2 * HALF_P + 1, total)
-    tl.debug_barrier()
-    if tl.atomic_add(arrived + head, 1, sem="acq_rel") == S - 1:
-        _join_splits(partial + head * S * size, out + head * 2 * HALF, half, half_inside, HALF, HALF_P, S)
-        tl.store(arrived + head, 0)
+        wide = tl.arange(0, D_P)
+        scale = inverse_rms(tl.load(qkv + wide, mask=wide < D, other=0.0), D, eps) * tl.rsqrt(2.0 * HALF)
+        query_1, query_2 = _rotated_head(qkv, query_norm, cosine, sine, scale, head, half, half_inside, HALF)
+        highest = tl.full((), float("-inf"), tl.float32)
+        total = tl.full((), 0.0, tl.float32)
+        mixed_1 = tl.zeros((HALF_P,), tl.float32)
+        mixed_2 = tl.zeros((HALF_P,), tl.float32)
+        if split == 0:
+            highest, mixed_1, mixed_2 = _append(
+                qkv, key_norm, cosine, sine, keys, values, query_1, query_2, head, length, eps, D, D_P, HALF, HALF_P
+            )
+            total = tl.full((), 1.0, tl.float32)
+        highest, total, mixed_1, mixed_2 = _mix(
+            tokens < end, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2
+        )
+        for first in range(split * per_split + TOKENS, end, TOKENS):
+            tokens = first + tl.arange(0, TOKENS)
+            key_1, key_2, value_1, value_2 = _read(tokens, end, keys, values, half, half_inside, HALF)
+            highest, total, mixed_1, mixed_2 = _mix(
+                tokens < end, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2
+            )
+
+        size: tl.constexpr = 2 * HALF_P + 2
+        mine = partial + (head * S + split) * size
+        tl.store(mine + half, mixed_1)
+        tl.store(mine + HALF_P + half, mixed_2)
+        tl.store(mine + 2 * HALF_P, highest)
+        tl.store(mine + 2 * HALF_P + 1, total)
+        tl.debug_barrier()
+        if tl.atomic_add(arrived + head, 1, sem="acq_rel") == active - 1:
+            _join_splits(partial + head * S * size, out + head * 2 * HALF, half, half_inside, active, HALF, HALF_P, S)
+            tl.store(arrived + head, 0)

@@ -27,32 +27,32 @@ def experts_in(
     logits,
     gate_up,
     hidden,
-    chosen,
-    chosen_weight,
     eps,
     D: tl.constexpr,
     D_P: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
     F: tl.constexpr,
-    K: tl.constexpr,
-    MASS_K: tl.constexpr,
     ROWS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """``hidden[j] = silu(gate @ y) * (up @ y)`` of the expert with the j-th largest logit, ``y = rms_norm(x)``.
 
-    Each program ranks all experts by itself: that is cheaper than a kernel that does it once.
+    Each program ranks all experts by itself: that is cheaper than a kernel that does it once. ``x`` is older than the
+    logits, so it is read before the kernel that makes them has ended.
 
     Args:
         logits: ``(E,)`` of the router.
         gate_up: ``(E, 2 * F, D)``, gate first.
         hidden: ``(K, F)``, written.
-        chosen: ``(K,)`` indices of the experts, written; ``chosen_weight`` their weights.
-        MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
     """
-    let_next_start(PDL)
+    columns = tl.arange(0, D_P)
+    inside = columns < D
+    vector = tl.load(x + columns, mask=inside, other=0.0, cache_modifier=".cg")
+    normed = vector * inverse_rms(vector, D, eps)
+    normed *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
     wait_for_previous(PDL)
+    let_next_start(PDL)
     j = tl.program_id(1)
     expert_range = tl.arange(0, E_P)
     logit = tl.load(logits + expert_range, mask=expert_range < E, other=float("-inf"))
@@ -60,55 +60,73 @@ def experts_in(
     expert = tl.sum(tl.where(rank == j, expert_range, 0), axis=0)
 
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.arange(0, D_P)
-    inside = columns < D
     tile_inside = (rows < F)[:, None] & inside[None, :]
     gate_at = gate_up + expert.to(tl.int64) * 2 * F * D + rows[:, None] * D + columns[None, :]
     gate_tile = tl.load(gate_at, mask=tile_inside, other=0.0)
     up_tile = tl.load(gate_at + F * D, mask=tile_inside, other=0.0)
-    vector = tl.load(x + columns, mask=inside, other=0.0)
-    scale = inverse_rms(vector, D, eps)
-    normed = vector * scale * tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
     gate = tl.sum(gate_tile.to(tl.float32) * normed[None, :], axis=1)
     up = tl.sum(up_tile.to(tl.float32) * normed[None, :], axis=1)
     tl.store(hidden + j * F + rows, gate * tl.sigmoid(gate) * up, mask=rows < F)
-
-    if tl.program_id(0) == 0:
-        share = tl.exp(logit - tl.max(logit, axis=0))
-        weight = tl.sum(tl.where(rank == j, share, 0.0), axis=0) / tl.sum(share, axis=0)
-        if MASS_K > 0:
-            trained = tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0)
-            weight *= trained / tl.sum(tl.where(rank < K, share, 0.0), axis=0)
-        tl.store(chosen + j, expert)
-        tl.store(chosen_weight + j, weight)
 
 
 @triton.jit
 def experts_out(
     hidden,
-    chosen,
-    chosen_weight,
+    logits,
     down,
     x,
     D: tl.constexpr,
+    E: tl.constexpr,
+    E_P: tl.constexpr,
     F: tl.constexpr,
     F_P: tl.constexpr,
     K: tl.constexpr,
+    MASS_K: tl.constexpr,
+    AHEAD: tl.constexpr,
     ROWS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """``x += sum over j of weight[j] * down[chosen[j]] @ hidden[j]``, ``ROWS`` rows a program."""
-    let_next_start(PDL)
-    wait_for_previous(PDL)
+    """``x += sum over j of weight[j] * down[chosen[j]] @ hidden[j]``, ``ROWS`` rows a program.
+
+    The logits are older than ``hidden``, so experts are ranked, and the weights of the first of them read, before the
+    kernel that makes ``hidden`` has ended.
+
+    Args:
+        hidden: ``(K, F)``, by rank of the expert.
+        logits: ``(E,)`` of the router.
+        down: ``(E, D, F)``.
+        MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
+        AHEAD: Experts that are read ahead; a power of two, at most ``K``.
+    """
+    e = tl.arange(0, E_P)
+    logit = tl.load(logits + e, mask=e < E, other=float("-inf"), cache_modifier=".cg")
+    rank = rank_experts(logit, e)
+    share = tl.exp(logit - tl.max(logit, axis=0))
+    scale = 1.0 / tl.sum(share, axis=0)
+    if MASS_K > 0:
+        trained = tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0)
+        scale *= trained / tl.sum(tl.where(rank < K, share, 0.0), axis=0)
+    share *= scale
+
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, F_P)
     inside = columns < F
     tile_inside = (rows < D)[:, None] & inside[None, :]
-    change = tl.zeros((ROWS,), tl.float32)
-    for j in tl.static_range(K):
-        expert = tl.load(chosen + j)
-        tile_at = down + expert.to(tl.int64) * D * F + rows[:, None] * F + columns[None, :]
-        tile = tl.load(tile_at, mask=tile_inside, other=0.0).to(tl.float32)
-        vector = tl.load(hidden + j * F + columns, mask=inside, other=0.0) * tl.load(chosen_weight + j)
-        change += tl.sum(tile * vector[None, :], axis=1)
+    row_at = rows[:, None] * F + columns[None, :]
+    j = tl.arange(0, AHEAD)
+    is_jth = rank[None, :] == j[:, None]
+    expert = tl.sum(tl.where(is_jth, e[None, :], 0), axis=1)
+    weight = tl.sum(tl.where(is_jth, share[None, :], 0.0), axis=1)
+    first_at = down + expert.to(tl.int64)[:, None, None] * D * F + row_at[None]
+    first = tl.load(first_at, mask=tile_inside[None], other=0.0)
+    let_next_start(PDL)
+    wait_for_previous(PDL)
+    vector = tl.load(hidden + j[:, None] * F + columns[None, :], mask=inside[None, :], other=0.0) * weight[:, None]
+    change = tl.sum(tl.sum(first.to(tl.float32) * vector[:, None, :], axis=2), axis=0)
+    for k in tl.static_range(AHEAD, K):
+        later = tl.sum(tl.where(rank == k, e, 0), axis=0)
+        tile = tl.load(down + later.to(tl.int64) * D * F + row_at, mask=tile_inside, other=0.0).to(tl.float32)
+        values = tl.load(hidden + k * F + columns, mask=inside, other=0.0)
+        values *= tl.sum(tl.where(rank == k, share, 0.0), axis=0)
+        change += tl.sum(tile * values[None, :], axis=1)
     tl.store(x + rows, tl.load(x + rows, mask=rows < D, other=0.0) + change, mask=rows < D)

@@ -44,8 +44,8 @@ def norm_linear(
     # The weights first: they do not depend on the kernel before.
     tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
     gain = tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
-    let_next_start(PDL)
     wait_for_previous(PDL)
+    let_next_start(PDL)
     vector = tl.load(x + columns, mask=inside, other=0.0)
     normed = vector * inverse_rms(vector, D, eps) * gain
     tl.store(out + rows, tl.sum(tile.to(tl.float32) * normed[None, :], axis=1), mask=rows < N)

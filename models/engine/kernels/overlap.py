@@ -1,8 +1,9 @@
 """Starting a kernel before the one before it has ended: programmatic dependent launch, of compute capability 9.0 on.
 
-A kernel lets the next one start as soon as its own reads are under way, and the next one reads its weights, which
-nobody writes, before it waits. Every kernel of a chain waits, so what a kernel waits for has itself waited: nothing is
-overwritten that an earlier kernel still reads. Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch".
+Every kernel of a chain waits for the previous one before it writes, so nothing is overwritten that an earlier kernel
+still reads. Before it waits it may read what no kernel writes, such as weights. Where the previous kernel lets it start
+only after having waited itself, it may also read what was written before that one; past L1, which may be older.
+Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization".
 """
 
 import triton

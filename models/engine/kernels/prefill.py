@@ -1,10 +1,12 @@
-"""What a prefill does between its matrix products, one token a program. Tensors have the model's type."""
+"""What a prefill does between its matrix products, one token a program. Tensors have the model's type.
+
+Prompts are padded, so that they have one of a few lengths; ``num_tokens`` says how many tokens are real.
+"""
 
 import triton
 import triton.language as tl
 
 from models.engine.kernels.experts import rank_experts
-from models.engine.kernels.linear import inverse_rms
 
 
 @triton.jit
@@ -15,6 +17,7 @@ def _place_normed(
     sine,
     out,
     stride,
+    is_real,
     eps,
     D: tl.constexpr,
     H: tl.constexpr,
@@ -33,8 +36,10 @@ def _place_normed(
     first *= scale * tl.load(norm + at, mask=inside, other=0.0).to(tl.float32)
     second *= scale * tl.load(norm + at + HALF, mask=inside, other=0.0).to(tl.float32)
     place = out + head.to(tl.int64) * stride + half
-    tl.store(place, (first * cosine - second * sine).to(out.dtype.element_ty), mask=inside)
-    tl.store(place + HALF, (second * cosine + first * sine).to(out.dtype.element_ty), mask=inside)
+    turned_1 = tl.where(is_real, first * cosine - second * sine, 0.0)
+    turned_2 = tl.where(is_real, second * cosine + first * sine, 0.0)
+    tl.store(place, turned_1.to(out.dtype.element_ty), mask=inside)
+    tl.store(place + HALF, turned_2.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -44,6 +49,7 @@ def place_heads(
     key_norm,
     cosines,
     sines,
+    num_tokens,
     query,
     cache,
     eps,
@@ -55,7 +61,9 @@ def place_heads(
     H_P: tl.constexpr,
     HALF_P: tl.constexpr,
 ):
-    """Turn projected tokens into queries, and into keys and values in the cache.
+    """Turn projected tokens into queries, and into keys and values in the cache; those of padding are zeros.
+
+    Nothing attends to padding, but a weight of zero times what is no number would be none either.
 
     Args:
         qkv: ``(tokens, 3 * D)``.
@@ -63,22 +71,32 @@ def place_heads(
         cache: ``(2, H, C, 2 * HALF)`` of this block; the first tokens are written.
     """
     token = tl.program_id(0).to(tl.int64)
+    is_real = token < tl.load(num_tokens)
     half = tl.arange(0, HALF_P)[None, :]
     cosine = tl.load(cosines + token * HALF + half, mask=half < HALF, other=0.0)
     sine = tl.load(sines + token * HALF + half, mask=half < HALF, other=0.0)
     row = qkv + token * 3 * D
-    _place_normed(row, query_norm, cosine, sine, query + token * D, 2 * HALF, eps, D, H, HALF, H_P, HALF_P)
+    _place_normed(row, query_norm, cosine, sine, query + token * D, 2 * HALF, is_real, eps, D, H, HALF, H_P, HALF_P)
     keys = cache + token * 2 * HALF
-    _place_normed(row + D, key_norm, cosine, sine, keys, C * 2 * HALF, eps, D, H, HALF, H_P, HALF_P)
+    _place_normed(row + D, key_norm, cosine, sine, keys, C * 2 * HALF, is_real, eps, D, H, HALF, H_P, HALF_P)
     column = tl.arange(0, D_P)
-    value = tl.load(row + 2 * D + column, mask=column < D, other=0.0)
+    value = tl.load(row + 2 * D + column, mask=(column < D) & is_real, other=0.0)
     head = (column // (2 * HALF)).to(tl.int64)
     tl.store(keys + (H + head) * C * 2 * HALF + column % (2 * HALF), value, mask=column < D)
 
 
 @triton.jit
 def route(
-    logits, weight, expert, place, counts, E: tl.constexpr, E_P: tl.constexpr, K: tl.constexpr, MASS_K: tl.constexpr
+    logits,
+    num_tokens,
+    weight,
+    expert,
+    place,
+    counts,
+    E: tl.constexpr,
+    E_P: tl.constexpr,
+    K: tl.constexpr,
+    MASS_K: tl.constexpr,
 ):
     """Choose each token's experts and a place for it among the tokens of each.
 
@@ -99,6 +117,7 @@ def route(
     scale = 1.0 / tl.sum(share, axis=0)
     if MASS_K > 0:
         scale *= tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0) / tl.sum(tl.where(is_chosen, share, 0.0), axis=0)
+    is_chosen &= token < tl.load(num_tokens)
     at = token * K + rank
     tl.store(weight + at, share * scale, mask=is_chosen)
     tl.store(expert + at, e, mask=is_chosen)
@@ -108,6 +127,7 @@ def route(
 @triton.jit
 def dispatch(
     y,
+    num_tokens,
     expert,
     place,
     counts,
@@ -132,40 +152,39 @@ def dispatch(
     count = tl.load(counts + e, mask=e < E, other=0)
     if token == 0:
         tl.store(ends + e, tl.cumsum(count, axis=0), mask=e < E)
-    column = tl.arange(0, D_P)
-    vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
-    for j in tl.static_range(K):
-        at = token * K + j
-        start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
-        row = start + tl.load(place + at)
-        tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
-        tl.store(place + at, row)
+    if token < tl.load(num_tokens):
+        column = tl.arange(0, D_P)
+        vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
+        for j in tl.static_range(K):
+            at = token * K + j
+            start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
+            row = start + tl.load(place + at)
+            tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
+            tl.store(place + at, row)
 
 
 @triton.jit
-def gate(gate_up, hidden, F: tl.constexpr, F_P: tl.constexpr):
+def gate(gate_up, num_tokens, hidden, F: tl.constexpr, F_P: tl.constexpr, K: tl.constexpr):
     """``hidden = silu(gate) * up`` of rows ``(2 * F,)``, gate first."""
     row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, F_P)
-    inside = column < F
-    gates = tl.load(gate_up + row * 2 * F + column, mask=inside, other=0.0).to(tl.float32)
-    ups = tl.load(gate_up + row * 2 * F + F + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(hidden + row * F + column, (gates * tl.sigmoid(gates) * ups).to(hidden.dtype.element_ty), mask=inside)
+    if row < tl.load(num_tokens) * K:
+        column = tl.arange(0, F_P)
+        inside = column < F
+        gates = tl.load(gate_up + row * 2 * F + column, mask=inside, other=0.0).to(tl.float32)
+        ups = tl.load(gate_up + row * 2 * F + F + column, mask=inside, other=0.0).to(tl.float32)
+        tl.store(hidden + row * F + column, (gates * tl.sigmoid(gates) * ups).to(hidden.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def combine(rows, weight, place, x, norm, y, eps, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
-    """``x += sum over j of weight[j] * rows[place[j]]`` and ``y = rms_norm(x)`` for the block behind, by token."""
+def combine(rows, weight, place, num_tokens, x, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
+    """``x += sum over j of weight[j] * rows[place[j]]``."""
     token = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, D_P)
-    inside = column < D
-    total = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
-    for j in tl.static_range(K):
-        row = tl.load(place + token * K + j).to(tl.int64)
-        part = tl.load(rows + row * D + column, mask=inside, other=0.0).to(tl.float32)
-        total += tl.load(weight + token * K + j) * part
-    rounded = total.to(x.dtype.element_ty)
-    tl.store(x + token * D + column, rounded, mask=inside)
-    total = rounded.to(tl.float32)
-    normed = total * inverse_rms(total, D, eps) * tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + token * D + column, normed.to(y.dtype.element_ty), mask=inside)
+    if token < tl.load(num_tokens):
+        column = tl.arange(0, D_P)
+        inside = column < D
+        total = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
+        for j in tl.static_range(K):
+            row = tl.load(place + token * K + j).to(tl.int64)
+            part = tl.load(rows + row * D + column, mask=inside, other=0.0).to(tl.float32)
+            total += tl.load(weight + token * K + j) * part
+        tl.store(x + token * D + column, total.to(x.dtype.element_ty), mask=inside)

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.engine.eager import allocate_cache, prefill
 from models.engine.fused_decode import Cut, FusedDecode, Tiles, Workspace
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo
 from tests.engine_models import DEVICE, HALF_TYPES, TILES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of
@@ -29,14 +30,9 @@ def fused_answer(
     """Answer greedily by the kernels: token ids, and the logits that each was chosen from."""
     length = inputs.input_ids.shape[1]
     workspace = workspace or Workspace.allocate(model, capacity=length + num_tokens, tiles=tiles)
-    hidden = model.language_model(
-        model.embed(inputs, model.encode_images(inputs)),
-        token_positions(inputs),
-        active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
-        cache=workspace.request_cache(setting.num_active_blocks),
-    )
-    logits = model.language_model.head(hidden[:, -1]).float()
+    cache = allocate_cache(model, setting, batch_size=1, capacity=length)
+    logits = prefill(model, inputs, model.embed(inputs, model.encode_images(inputs)), setting, cache).float()
+    workspace.fill(cache, setting.active_blocks)
     workspace.begin(logits, length)
     step = FusedDecode(model, setting, workspace)
     tokens, kept = [int(workspace.token)], [logits]
@@ -149,4 +145,3 @@ def test_what_is_no_number_stays_inside_the_memory(top_k: int) -> None:
     tokens, logits = fused_answer(model, prompt(), setting, workspace=workspace)
     assert logits[1:].isnan().all()
     assert tokens[1:] == [model.config.embedding_size - 1] * 2
-    assert sorted(workspace.scratch["chosen"][:top_k].tolist()) == list(range(top_k))

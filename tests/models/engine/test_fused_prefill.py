@@ -6,46 +6,40 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.engine.eager import allocate_cache, prefill
 from models.engine.fused_decode import Workspace
 from models.engine.fused_prefill import FusedPrefill
+from models.engine.recording import Record
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.kv_cache import KVCache
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo
 from tests.engine_models import DEVICE, HALF_TYPES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
 from tests.small_models import setting_of
+
+PADDING = 8
 
 
 @torch.inference_mode()
 def plain(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> tuple[torch.Tensor, torch.Tensor]:
     """Prefill through the modules: last logits, and the cache."""
-    weight = model.language_model.head.weight
-    length = inputs.input_ids.shape[1]
-    cache = KVCache.allocate(
-        model.config,
-        num_slots=setting.num_active_blocks,
-        batch_size=1,
-        capacity=length,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    hidden = model.language_model(
-        model.embed(inputs, model.encode_images(inputs)),
-        token_positions(inputs),
-        active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
-        cache=cache,
-    )
-    return model.language_model.head(hidden[:, -1]), cache.memory
+    cache = allocate_cache(model, setting, batch_size=1, capacity=inputs.input_ids.shape[1])
+    x = model.embed(inputs, model.encode_images(inputs))
+    return prefill(model, inputs, x, setting, cache), cache.memory
 
 
 @torch.inference_mode()
-def fused(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> tuple[torch.Tensor, torch.Tensor]:
+def fused(
+    model: Molmo, inputs: ModelInputs, setting: KnobSetting, fused_prefill: FusedPrefill | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     length = inputs.input_ids.shape[1]
-    workspace = Workspace.allocate(model, capacity=length + 3)
-    logits = FusedPrefill(model, setting, workspace).run(model.embed(inputs, model.encode_images(inputs))[0])
-    return logits, workspace.cache[: setting.num_active_blocks, ..., :length, :]
+    fused_prefill = fused_prefill or make_prefill(model, capacity=length + 3)
+    logits = fused_prefill.run(model.embed(inputs, model.encode_images(inputs))[0], setting)
+    return logits, fused_prefill.workspace.cache[list(setting.active_blocks), ..., :length, :]
+
+
+def make_prefill(model: Molmo, *, capacity: int, record: Record = lambda call: call) -> FusedPrefill:
+    return FusedPrefill(model, Workspace.allocate(model, capacity=capacity), record, multiple=PADDING)
 
 
 def assert_as_the_modules(model: Molmo, inputs: ModelInputs, setting: KnobSetting) -> None:
