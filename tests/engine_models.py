@@ -18,12 +18,11 @@ HALF_TYPES: Final = (torch.float16, torch.bfloat16) if DEVICE == "cuda" else (to
 # The interpreter takes milliseconds a program, so tests use few; splits stay several, and a context crosses them.
 TILES: Final = Tiles(
     qkv=Cut(64),
-    router=Cut(8),
     out=Cut(64),
     expert_in=Cut(16),
     expert_out=Cut(64),
     head=Cut(64),
-    context_splits=2,
+    context_splits=4,
     context_tokens=8,
     vocabulary_part=64,
 )

@@ -36,24 +36,21 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     ffn, vocabulary = config.ffn_dim, config.embedding_size
     parts = triton.cdiv(vocabulary, tiles.vocabulary_part)
     norm_linear = {"x": ACTIVATION, "norm": WEIGHT, "weight": WEIGHT, "out": ACTIVATION}
-    mixture = dict.fromkeys(("x", "logits", "hidden"), ACTIVATION)
+    mixture = dict.fromkeys(("x", "hidden", "partial", "chosen_weight"), ACTIVATION) | {
+        "chosen": COUNT,
+        "arrived": COUNT,
+    }
     attended = dict.fromkeys(("qkv", "cosines", "sines", "partial", "out"), ACTIVATION)
     norms = {"query_norm": WEIGHT, "key_norm": WEIGHT, "cache": WEIGHT}
-    chosen = {"expert": COUNT, "place": COUNT, "counts": COUNT, "weight": ACTIVATION}
+    chosen = dict.fromkeys(("num_tokens", "expert", "place", "counts"), COUNT) | {"weight": ACTIVATION}
     return [
         (linear.embed, {"token": ID, "table": WEIGHT, "x": ACTIVATION}, width),
         *(
             (linear.norm_linear, norm_linear, {"N": num_rows, **launched(cut), **width})
             for num_rows, cut in (
                 (3 * config.hidden_dim, tiles.qkv),
-                (config.num_experts, tiles.router),
                 (vocabulary, tiles.head),
             )
-        ),
-        (
-            linear.linear_add,
-            {"a": ACTIVATION, "weight": WEIGHT, "x": ACTIVATION},
-            {"N": config.hidden_dim, **launched(tiles.out), **width},
         ),
         (
             attention.attend,
@@ -61,9 +58,14 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
             {**heads, "S": tiles.context_splits, "TOKENS": tiles.context_tokens, **width},
         ),
         (
+            experts.project_and_route,
+            {**mixture, "attended": ACTIVATION, "weight": WEIGHT, "norm": WEIGHT, "router": WEIGHT},
+            {"PROGRAMS": config.hidden_dim // tiles.out.rows, "AT_ONCE": 64, **launched(tiles.out), **ranks, **width},
+        ),
+        (
             experts.experts_in,
             {**mixture, "norm": WEIGHT, "gate_up": WEIGHT},
-            {"F": ffn, **launched(tiles.expert_in), **ranks, **width},
+            {"F": ffn, **launched(tiles.expert_in), **width},
         ),
         (
             experts.experts_out,
@@ -89,15 +91,15 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
         ),
         (
             prefill.place_heads,
-            {**attended, **norms, "qkv": WEIGHT, "query": WEIGHT},
+            {**attended, **norms, "qkv": WEIGHT, "query": WEIGHT, "num_tokens": COUNT},
             {**heads, "H_P": config.num_heads, **width},
         ),
         (prefill.route, {**chosen, "logits": WEIGHT}, ranks),
         (prefill.dispatch, {**chosen, "y": WEIGHT, "rows": WEIGHT, "ends": COUNT}, {**ranks, **width}),
-        (prefill.gate, {"gate_up": WEIGHT, "hidden": WEIGHT}, {"F": ffn, "F_P": ffn}),
+        (prefill.gate, {"gate_up": WEIGHT, "hidden": WEIGHT, "num_tokens": COUNT}, {"F": ffn, "F_P": ffn, **ranks}),
         (
             prefill.combine,
-            {**chosen, "rows": WEIGHT, "x": WEIGHT, "norm": WEIGHT, "y": WEIGHT},
+            {**chosen, "rows": WEIGHT, "x": WEIGHT},
             {"K": config.top_k, **width},
         ),
         (

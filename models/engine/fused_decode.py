@@ -32,25 +32,24 @@ class Tiles:
 
     Args:
         qkv: Of the query, key and value projection.
-        router: Of the router.
-        out: Of the attention's output projection.
+        out: Of the attention's output projection, which routes too.
         expert_in: Of an expert's gate, with as many rows of its up projection.
         expert_out: Of the experts' down projections.
         head: Of the output head.
-        experts_ahead: Experts whose down projections are read while the gates are computed; a power of two.
-        context_splits: Programs that share the context of one attention head; a power of two.
+        experts_ahead: Experts whose down projections are read while the gates are computed.
+        context_splits: Programs of an attention head: one for the new token, the others share the context; a power of
+            two, not 1.
         context_tokens: Cached tokens that a program reads at once; a power of two.
         vocabulary_part: Logits that a program compares; a power of two.
     """
 
     qkv: Cut = Cut(2)
-    router: Cut = Cut(1)
     out: Cut = Cut(8)
     expert_in: Cut = Cut(4)
     expert_out: Cut = Cut(4, warps=8)
     head: Cut = Cut(8)
-    experts_ahead: int = 8
-    context_splits: int = 32
+    experts_ahead: int = 4
+    context_splits: int = 16
     context_tokens: int = 64
     vocabulary_part: int = 1024
 
@@ -105,6 +104,7 @@ class Workspace:
             return torch.zeros(shape, device=weight.device, dtype=dtype)
 
         half_p = triton.next_power_of_2(config.head_dim // 2)
+        experts_p = triton.next_power_of_2(config.num_experts)
         parts = triton.cdiv(config.embedding_size, tiles.vocabulary_part)
         return cls(
             cache=cache.memory,
@@ -122,7 +122,10 @@ class Workspace:
                 "attended": floats(config.hidden_dim),
                 "partial": floats(config.num_heads, tiles.context_splits, 2 * half_p + 2),
                 "arrived": integers(config.num_heads),
-                "router": floats(config.num_experts),
+                "routing": floats(triton.cdiv(config.hidden_dim, tiles.out.rows), experts_p + 1),
+                "routed": integers(1),
+                "chosen": integers(config.num_experts),
+                "chosen_weight": floats(config.num_experts),
                 "hidden": floats(config.num_experts, config.ffn_dim),
                 "high": floats(parts),
                 "index": integers(parts),
@@ -142,6 +145,7 @@ class Workspace:
         """Forget the request that was here, also one that an error broke off."""
         self.position.zero_()
         self.scratch["arrived"].zero_()
+        self.scratch["routed"].zero_()
 
     def begin(self, logits_1V: Tensor, num_cached: int) -> None:
         """Take over from a prefill: its last logits, whose likeliest token runs first, and how many it has cached."""
@@ -239,9 +243,6 @@ class FusedDecode:
             **width,
             **self._overlap,
         )
-        grid = (triton.cdiv(config.hidden_dim, tiles.out.rows),)
-        out, launch = attention.out.weight, self._cut(tiles.out)
-        linear.linear_add[grid](scratch["attended"], out, scratch["x"], N=len(out), **width, **launch)
 
     def _experts(self, block: Block, width: dict[str, int]) -> None:
         config, scratch, tiles = self._config, self._workspace.scratch, self._workspace.tiles
@@ -249,30 +250,49 @@ class FusedDecode:
         assert isinstance(moe, MoE)
         top_k = self._setting.top_k
         norm = block.ffn_norm.weight
-        self._norm_linear(norm, moe.router.linear.weight, scratch["router"], tiles.router, width)
-        ranks = {"E": config.num_experts, "E_P": triton.next_power_of_2(config.num_experts), "F": config.ffn_dim}
+        programs = triton.cdiv(config.hidden_dim, tiles.out.rows)
+        expert_kernels.project_and_route[(programs,)](
+            scratch["attended"],
+            block.attention.out.weight,
+            scratch["x"],
+            norm,
+            moe.router.linear.weight,
+            scratch["routing"],
+            scratch["routed"],
+            scratch["chosen"],
+            scratch["chosen_weight"],
+            config.norm_eps,
+            E=config.num_experts,
+            E_P=triton.next_power_of_2(config.num_experts),
+            K=top_k,
+            MASS_K=config.top_k if config.match_router_mass else 0,
+            PROGRAMS=programs,
+            AT_ONCE=min(64, triton.next_power_of_2(programs)),
+            **width,
+            **self._cut(tiles.out),
+        )
         expert_kernels.experts_in[(triton.cdiv(config.ffn_dim, tiles.expert_in.rows), top_k)](
             scratch["x"],
             norm,
-            scratch["router"],
+            scratch["chosen"],
             moe.experts.gate_up,
             scratch["hidden"],
             config.norm_eps,
-            **ranks,
+            F=config.ffn_dim,
             **width,
             **self._cut(tiles.expert_in),
         )
         expert_kernels.experts_out[(triton.cdiv(config.hidden_dim, tiles.expert_out.rows),)](
             scratch["hidden"],
-            scratch["router"],
+            scratch["chosen"],
+            scratch["chosen_weight"],
             moe.experts.down,
             scratch["x"],
             D=config.hidden_dim,
+            F=config.ffn_dim,
             F_P=triton.next_power_of_2(config.ffn_dim),
             K=top_k,
-            MASS_K=config.top_k if config.match_router_mass else 0,
-            AHEAD=min(tiles.experts_ahead, 1 << (top_k.bit_length() - 1)),
-            **ranks,
+            AHEAD=min(tiles.experts_ahead, top_k),
             **self._cut(tiles.expert_out),
         )
 

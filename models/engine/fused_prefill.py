@@ -41,11 +41,9 @@ class FusedPrefill:
 
     def warm_up(self, setting: KnobSetting) -> None:
         """Record the setting's blocks for prompts of every length."""
-        length = 0
-        while length < self.workspace.capacity:
-            length = self._padded(length + 1)
-            for index in setting.active_blocks:
-                self._replay(index, setting.top_k, length)
+        lengths = {self._padded(num_tokens) for num_tokens in range(1, self.workspace.capacity + 1)}
+        for length in sorted(lengths, reverse=True):  # so that the memory of the longest serves all
+            self._replays_of(setting, length)
 
     def run(self, x_SD: Tensor, setting: KnobSetting) -> Tensor:
         """Return the logits behind the last token, ``(1, embedding_size)``.
@@ -55,10 +53,11 @@ class FusedPrefill:
             setting: Top_k and active blocks.
         """
         num_tokens, workspace = len(x_SD), self.workspace
+        replays = self._replays_of(setting, self._padded(num_tokens))  # recording runs a block, so before all else
         workspace.prompt[:num_tokens].copy_(x_SD)
         workspace.num_tokens.fill_(num_tokens)
-        for index in setting.active_blocks:
-            self._replay(index, setting.top_k, self._padded(num_tokens))()
+        for replay in replays:
+            replay()
         language_model = self._language_model
         logits: Tensor = language_model.head(language_model.norm(workspace.prompt[num_tokens - 1 : num_tokens]))
         return logits
@@ -66,6 +65,9 @@ class FusedPrefill:
     def _padded(self, num_tokens: int) -> int:
         step = max(self._multiple, triton.next_power_of_2(num_tokens) // 16)
         return min(triton.cdiv(num_tokens, step) * step, self.workspace.capacity)
+
+    def _replays_of(self, setting: KnobSetting, length: int) -> list[Call]:
+        return [self._replay(index, setting.top_k, length) for index in setting.active_blocks]
 
     def _replay(self, index: int, top_k: int, length: int) -> Call:
         key = (index, top_k, length)

@@ -66,7 +66,7 @@ class GraphEngine:
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
         """Record settings before they are needed."""
         with self._held():
-            for setting in settings:
+            for setting in sorted(settings, key=lambda setting: setting.top_k, reverse=True):
                 self._replay(setting)
                 if self._fuses_prefill:
                     self._prefill.warm_up(setting)

@@ -22,6 +22,7 @@ def _rotated_head(row, norm, cosine, sine, scale, head, half, half_inside, HALF:
 @triton.jit
 def _append(
     qkv,
+    key_row,
     key_norm,
     cosine,
     sine,
@@ -32,17 +33,15 @@ def _append(
     head,
     length,
     eps,
+    half,
+    half_inside,
     D: tl.constexpr,
-    D_P: tl.constexpr,
     HALF: tl.constexpr,
-    HALF_P: tl.constexpr,
 ):
     """Put the new token's key and value into the cache; return its score and its value's halves."""
-    wide = tl.arange(0, D_P)
-    half = tl.arange(0, HALF_P)
-    half_inside = half < HALF
-    scale = inverse_rms(tl.load(qkv + D + wide, mask=wide < D, other=0.0), D, eps)
-    key_1, key_2 = _rotated_head(qkv + D, key_norm, cosine, sine, scale, head, half, half_inside, HALF)
+    key_1, key_2 = _rotated_head(
+        qkv + D, key_norm, cosine, sine, inverse_rms(key_row, D, eps), head, half, half_inside, HALF
+    )
     # What is attended to is what the cache holds, rounded to its type.
     key_1 = key_1.to(keys.dtype.element_ty)
     key_2 = key_2.to(keys.dtype.element_ty)
@@ -126,8 +125,9 @@ def attend(
 ):
     """Attend to the cached tokens and the new one, whose key and value are put into the cache.
 
-    One program for each head and split of the context; the last one of a head to arrive joins its splits. Cached tokens
-    are of earlier steps, so the first ones are read before the kernel that projects the new one has ended.
+    Programs of a head: the first one sees to the new token, each other one to a split of the context; the last to
+    arrive joins what they found. Cached tokens are of earlier steps, so the first ones are read before the kernel that
+    projects the new one has ended.
 
     Args:
         qkv: ``(3 * D,)`` projected token.
@@ -135,32 +135,35 @@ def attend(
         cosines: ``(positions, HALF)`` table; ``sines`` likewise.
         position: How many tokens are cached.
         cache: ``(2, H, C, 2 * HALF)`` keys and values of this block.
-        partial: ``(H, S, 2 * HALF_P + 2)`` scratch: a split's weighted values, its largest score, its sum.
+        partial: ``(H, S, 2 * HALF_P + 2)`` scratch: a program's weighted values, its largest score, its sum.
         arrived: ``(H,)`` zeros, left as zeros.
         out: ``(D,)`` mixed values.
-        S: Most splits of a context; short ones have fewer.
+        S: Programs of a head, 2 or more; in a short context the last of them have nothing to do.
         TOKENS: Cached tokens that are read at once.
     """
     let_next_start(PDL)
     head = tl.program_id(0)
     split = tl.program_id(1)
     length = tl.load(position)
-    per_split = tl.cdiv(tl.cdiv(length, S), TOKENS) * TOKENS
-    active = tl.maximum(tl.cdiv(length, tl.maximum(per_split, 1)), 1)
+    per_split = tl.cdiv(tl.cdiv(length, S - 1), TOKENS) * TOKENS
+    active = 1 + tl.cdiv(length, tl.maximum(per_split, 1))
     if split < active:
         half = tl.arange(0, HALF_P)
         half_inside = half < HALF
         keys = cache + head.to(tl.int64) * C * 2 * HALF
         values = keys + H * C * 2 * HALF
-        end = tl.minimum((split + 1) * per_split, length)
-        tokens = split * per_split + tl.arange(0, TOKENS)
+        start = tl.maximum(split - 1, 0) * per_split
+        end = tl.minimum(split * per_split, length)
+        tokens = start + tl.arange(0, TOKENS)
         key_1, key_2, value_1, value_2 = _read(tokens, end, keys, values, half, half_inside, HALF)
         cosine = tl.load(cosines + length * HALF + half, mask=half_inside, other=0.0)
         sine = tl.load(sines + length * HALF + half, mask=half_inside, other=0.0)
         wait_for_previous(PDL)
 
         wide = tl.arange(0, D_P)
-        scale = inverse_rms(tl.load(qkv + wide, mask=wide < D, other=0.0), D, eps) * tl.rsqrt(2.0 * HALF)
+        query_row = tl.load(qkv + wide, mask=wide < D, other=0.0)
+        key_row = tl.load(qkv + D + wide, mask=(wide < D) & (split == 0), other=0.0)
+        scale = inverse_rms(query_row, D, eps) * tl.rsqrt(2.0 * HALF)
         query_1, query_2 = _rotated_head(qkv, query_norm, cosine, sine, scale, head, half, half_inside, HALF)
         highest = tl.full((), float("-inf"), tl.float32)
         total = tl.full((), 0.0, tl.float32)
@@ -168,18 +171,34 @@ def attend(
         mixed_2 = tl.zeros((HALF_P,), tl.float32)
         if split == 0:
             highest, mixed_1, mixed_2 = _append(
-                qkv, key_norm, cosine, sine, keys, values, query_1, query_2, head, length, eps, D, D_P, HALF, HALF_P
+                qkv,
+                key_row,
+                key_norm,
+                cosine,
+                sine,
+                keys,
+                values,
+                query_1,
+                query_2,
+                head,
+                length,
+                eps,
+                half,
+                half_inside,
+                D,
+                HALF,
             )
             total = tl.full((), 1.0, tl.float32)
-        highest, total, mixed_1, mixed_2 = _mix(
-            tokens < end, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2
-        )
-        for first in range(split * per_split + TOKENS, end, TOKENS):
-            tokens = first + tl.arange(0, TOKENS)
-            key_1, key_2, value_1, value_2 = _read(tokens, end, keys, values, half, half_inside, HALF)
+        else:
             highest, total, mixed_1, mixed_2 = _mix(
                 tokens < end, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2
             )
+            for first in range(start + TOKENS, end, TOKENS):
+                tokens = first + tl.arange(0, TOKENS)
+                key_1, key_2, value_1, value_2 = _read(tokens, end, keys, values, half, half_inside, HALF)
+                highest, total, mixed_1, mixed_2 = _mix(
+                    tokens < end, key_1, key_2, value_1, value_2, query_1, query_2, highest, total, mixed_1, mixed_2
+                )
 
         size: tl.constexpr = 2 * HALF_P + 2
         mine = partial + (head * S + split) * size

@@ -21,49 +21,135 @@ def rank_experts(logit, expert):
 
 
 @triton.jit
-def experts_in(
+def _choose(
+    partial,
+    chosen,
+    chosen_weight,
+    eps,
+    D: tl.constexpr,
+    E: tl.constexpr,
+    E_P: tl.constexpr,
+    K: tl.constexpr,
+    MASS_K: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):
+    """Add up the programs' shares of the router's logits, and choose. They come from other programs, so not from L1."""
+    e = tl.arange(0, E_P)
+    logit = tl.zeros((E_P,), tl.float32)
+    square = tl.zeros((AT_ONCE,), tl.float32)
+    for first in tl.static_range(0, PROGRAMS, AT_ONCE):
+        program = first + tl.arange(0, AT_ONCE)
+        at = partial + program * (E_P + 1)
+        there = program < PROGRAMS
+        logit += tl.sum(tl.load(at[:, None] + e[None, :], mask=there[:, None], other=0.0, cache_modifier=".cg"), axis=0)
+        square += tl.load(at + E_P, mask=there, other=0.0, cache_modifier=".cg")
+    logit = tl.where(e < E, logit / tl.sqrt(tl.sum(square, axis=0) / D + eps), float("-inf"))
+    rank = rank_experts(logit, e)
+    share = tl.exp(logit - tl.max(logit, axis=0))
+    scale = 1.0 / tl.sum(share, axis=0)
+    if MASS_K > 0:
+        trained = tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0)
+        scale *= trained / tl.sum(tl.where(rank < K, share, 0.0), axis=0)
+    tl.store(chosen + rank, e, mask=rank < K)
+    tl.store(chosen_weight + rank, share * scale, mask=rank < K)
+
+
+@triton.jit
+def project_and_route(
+    attended,
+    weight,
     x,
     norm,
-    logits,
-    gate_up,
-    hidden,
+    router,
+    partial,
+    arrived,
+    chosen,
+    chosen_weight,
     eps,
     D: tl.constexpr,
     D_P: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
+    K: tl.constexpr,
+    MASS_K: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    ROWS: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """``x += weight @ attended``, and choose the experts of the new ``x``; ``ROWS`` rows a program.
+
+    The router is linear but for the root mean square before it, which is one number. So each program adds its rows'
+    share to all logits, and the last one to arrive adds them up, divides and chooses: no kernel of its own.
+
+    Args:
+        norm: ``(D,)`` weight of the norm before the router.
+        router: ``(E, D)``.
+        partial: ``(PROGRAMS, E_P + 1)`` scratch: shares of the logits, and of the sum of squares.
+        arrived: ``(1,)`` zero, left as zero.
+        chosen: ``(K,)`` indices of the experts, the likeliest first, written; ``chosen_weight`` their weights.
+        MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
+        AT_ONCE: Programs whose shares are added at once.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, D_P)
+    e = tl.arange(0, E_P)
+    inside = columns < D
+    is_row = rows < D
+    at = weight + rows.to(tl.int64)[:, None] * D + columns[None, :]
+    tile = tl.load(at, mask=is_row[:, None] & inside[None, :], other=0.0)
+    router_at = router + e[:, None] * D + rows[None, :]
+    router_tile = tl.load(router_at, mask=(e < E)[:, None] & is_row[None, :], other=0.0).to(tl.float32)
+    gain = tl.load(norm + rows, mask=is_row, other=0.0).to(tl.float32)
+    wait_for_previous(PDL)
+    let_next_start(PDL)
+    vector = tl.load(attended + columns, mask=inside, other=0.0)
+    sums = tl.load(x + rows, mask=is_row, other=0.0) + tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
+    tl.store(x + rows, sums, mask=is_row)
+    mine = partial + tl.program_id(0) * (E_P + 1)
+    tl.store(mine + e, tl.sum(router_tile * (sums * gain)[None, :], axis=1))
+    tl.store(mine + E_P, tl.sum(sums * sums, axis=0))
+    tl.debug_barrier()
+    if tl.atomic_add(arrived, 1, sem="acq_rel") == PROGRAMS - 1:
+        _choose(partial, chosen, chosen_weight, eps, D, E, E_P, K, MASS_K, PROGRAMS, AT_ONCE)
+        tl.store(arrived, 0)
+
+
+@triton.jit
+def experts_in(
+    x,
+    norm,
+    chosen,
+    gate_up,
+    hidden,
+    eps,
+    D: tl.constexpr,
+    D_P: tl.constexpr,
     F: tl.constexpr,
     ROWS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """``hidden[j] = silu(gate @ y) * (up @ y)`` of the expert with the j-th largest logit, ``y = rms_norm(x)``.
-
-    Each program ranks all experts by itself: that is cheaper than a kernel that does it once. ``x`` is older than the
-    logits, so it is read before the kernel that makes them has ended.
+    """``hidden[j] = silu(gate @ y) * (up @ y)`` of the j-th chosen expert, ``y = rms_norm(x)``.
 
     Args:
-        logits: ``(E,)`` of the router.
         gate_up: ``(E, 2 * F, D)``, gate first.
         hidden: ``(K, F)``, written.
     """
+    j = tl.program_id(1)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, D_P)
     inside = columns < D
-    vector = tl.load(x + columns, mask=inside, other=0.0, cache_modifier=".cg")
-    normed = vector * inverse_rms(vector, D, eps)
-    normed *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+    tile_inside = (rows < F)[:, None] & inside[None, :]
+    gain = tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
     wait_for_previous(PDL)
     let_next_start(PDL)
-    j = tl.program_id(1)
-    expert_range = tl.arange(0, E_P)
-    logit = tl.load(logits + expert_range, mask=expert_range < E, other=float("-inf"))
-    rank = rank_experts(logit, expert_range)
-    expert = tl.sum(tl.where(rank == j, expert_range, 0), axis=0)
-
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    tile_inside = (rows < F)[:, None] & inside[None, :]
-    gate_at = gate_up + expert.to(tl.int64) * 2 * F * D + rows[:, None] * D + columns[None, :]
+    expert = tl.load(chosen + j).to(tl.int64)
+    gate_at = gate_up + expert * 2 * F * D + rows[:, None] * D + columns[None, :]
     gate_tile = tl.load(gate_at, mask=tile_inside, other=0.0)
     up_tile = tl.load(gate_at + F * D, mask=tile_inside, other=0.0)
+    vector = tl.load(x + columns, mask=inside, other=0.0)
+    normed = vector * inverse_rms(vector, D, eps) * gain
     gate = tl.sum(gate_tile.to(tl.float32) * normed[None, :], axis=1)
     up = tl.sum(up_tile.to(tl.float32) * normed[None, :], axis=1)
     tl.store(hidden + j * F + rows, gate * tl.sigmoid(gate) * up, mask=rows < F)
@@ -72,61 +158,47 @@ def experts_in(
 @triton.jit
 def experts_out(
     hidden,
-    logits,
+    chosen,
+    chosen_weight,
     down,
     x,
     D: tl.constexpr,
-    E: tl.constexpr,
-    E_P: tl.constexpr,
     F: tl.constexpr,
     F_P: tl.constexpr,
     K: tl.constexpr,
-    MASS_K: tl.constexpr,
     AHEAD: tl.constexpr,
     ROWS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """``x += sum over j of weight[j] * down[chosen[j]] @ hidden[j]``, ``ROWS`` rows a program.
 
-    The logits are older than ``hidden``, so experts are ranked, and the weights of the first of them read, before the
-    kernel that makes ``hidden`` has ended.
+    The choice is older than ``hidden``: the weights of the first experts are read before the kernel that makes
+    ``hidden`` has ended.
 
     Args:
-        hidden: ``(K, F)``, by rank of the expert.
-        logits: ``(E,)`` of the router.
+        hidden: ``(K, F)``.
+        chosen: ``(K,)``; ``chosen_weight`` likewise.
         down: ``(E, D, F)``.
-        MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
-        AHEAD: Experts that are read ahead; a power of two, at most ``K``.
+        AHEAD: Experts that are read ahead, at most ``K``.
     """
-    e = tl.arange(0, E_P)
-    logit = tl.load(logits + e, mask=e < E, other=float("-inf"), cache_modifier=".cg")
-    rank = rank_experts(logit, e)
-    share = tl.exp(logit - tl.max(logit, axis=0))
-    scale = 1.0 / tl.sum(share, axis=0)
-    if MASS_K > 0:
-        trained = tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0)
-        scale *= trained / tl.sum(tl.where(rank < K, share, 0.0), axis=0)
-    share *= scale
-
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, F_P)
     inside = columns < F
     tile_inside = (rows < D)[:, None] & inside[None, :]
-    row_at = rows[:, None] * F + columns[None, :]
-    j = tl.arange(0, AHEAD)
-    is_jth = rank[None, :] == j[:, None]
-    expert = tl.sum(tl.where(is_jth, e[None, :], 0), axis=1)
-    weight = tl.sum(tl.where(is_jth, share[None, :], 0.0), axis=1)
-    first_at = down + expert.to(tl.int64)[:, None, None] * D * F + row_at[None]
-    first = tl.load(first_at, mask=tile_inside[None], other=0.0)
-    let_next_start(PDL)
+    at = down + rows[:, None] * F + columns[None, :]
+    ahead = ()
+    for k in tl.static_range(AHEAD):
+        expert = tl.load(chosen + k, cache_modifier=".cg").to(tl.int64)
+        ahead = ahead + (tl.load(at + expert * D * F, mask=tile_inside, other=0.0),)  # noqa: RUF005 (a tuple of Triton)
     wait_for_previous(PDL)
-    vector = tl.load(hidden + j[:, None] * F + columns[None, :], mask=inside[None, :], other=0.0) * weight[:, None]
-    change = tl.sum(tl.sum(first.to(tl.float32) * vector[:, None, :], axis=2), axis=0)
-    for k in tl.static_range(AHEAD, K):
-        later = tl.sum(tl.where(rank == k, e, 0), axis=0)
-        tile = tl.load(down + later.to(tl.int64) * D * F + row_at, mask=tile_inside, other=0.0).to(tl.float32)
-        values = tl.load(hidden + k * F + columns, mask=inside, other=0.0)
-        values *= tl.sum(tl.where(rank == k, share, 0.0), axis=0)
-        change += tl.sum(tile * values[None, :], axis=1)
+    let_next_start(PDL)
+    change = tl.zeros((ROWS,), tl.float32)
+    for k in tl.static_range(K):
+        vector = tl.load(hidden + k * F + columns, mask=inside, other=0.0) * tl.load(chosen_weight + k)
+        if k < AHEAD:
+            tile = ahead[k]
+        else:
+            expert = tl.load(chosen + k).to(tl.int64)
+            tile = tl.load(at + expert * D * F, mask=tile_inside, other=0.0)
+        change += tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
     tl.store(x + rows, tl.load(x + rows, mask=rows < D, other=0.0) + change, mask=rows < D)

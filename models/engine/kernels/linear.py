@@ -49,20 +49,3 @@ def norm_linear(
     vector = tl.load(x + columns, mask=inside, other=0.0)
     normed = vector * inverse_rms(vector, D, eps) * gain
     tl.store(out + rows, tl.sum(tile.to(tl.float32) * normed[None, :], axis=1), mask=rows < N)
-
-
-@triton.jit
-def linear_add(
-    a, weight, x, N: tl.constexpr, D: tl.constexpr, D_P: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr
-):
-    """``x += weight @ a``, ``ROWS`` rows a program."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.arange(0, D_P)
-    inside = columns < D
-    tile_inside = (rows < N)[:, None] & inside[None, :]
-    tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
-    let_next_start(PDL)
-    wait_for_previous(PDL)
-    vector = tl.load(a + columns, mask=inside, other=0.0)
-    change = tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
-    tl.store(x + rows, tl.load(x + rows, mask=rows < N, other=0.0) + change, mask=rows < N)
