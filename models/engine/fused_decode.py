@@ -36,6 +36,7 @@ class Tiles:
         expert_in: Of an expert's gate, with as many rows of its up projection.
         expert_out: Of the experts' down projections.
         head: Of the output head.
+        shares_at_once: Programs of ``out`` whose shares of the router's logits are added at once; a power of two.
         experts_ahead: Experts whose down projections are read while the gates are computed.
         context_splits: Programs of an attention head: one for the new token, the others share the context; a power of
             two, not 1.
@@ -43,13 +44,14 @@ class Tiles:
         vocabulary_part: Logits that a program compares; a power of two.
     """
 
-    qkv: Cut = Cut(2)
+    qkv: Cut = Cut(4)
     out: Cut = Cut(8)
-    expert_in: Cut = Cut(4)
+    expert_in: Cut = Cut(2)
     expert_out: Cut = Cut(4, warps=8)
-    head: Cut = Cut(8)
-    experts_ahead: int = 4
-    context_splits: int = 16
+    head: Cut = Cut(4)
+    shares_at_once: int = 64
+    experts_ahead: int = 1
+    context_splits: int = 32
     context_tokens: int = 64
     vocabulary_part: int = 1024
 
@@ -267,7 +269,7 @@ class FusedDecode:
             K=top_k,
             MASS_K=config.top_k if config.match_router_mass else 0,
             PROGRAMS=programs,
-            AT_ONCE=min(64, triton.next_power_of_2(programs)),
+            AT_ONCE=min(tiles.shares_at_once, triton.next_power_of_2(programs)),
             **width,
             **self._cut(tiles.out),
         )

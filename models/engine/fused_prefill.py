@@ -121,7 +121,7 @@ class FusedPrefill:
         num_tokens = len(x_SD)
         weight_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.float32)
         expert_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.int32)
-        place_SK = torch.empty_like(expert_SK)
+        place_SK, row_SK = torch.empty_like(expert_SK), torch.empty_like(expert_SK)
         counts_E = torch.zeros(config.num_experts, device=x_SD.device, dtype=torch.int32)
         ends_E = torch.empty_like(counts_E)
         kernels.route[(num_tokens,)](
@@ -137,11 +137,21 @@ class FusedPrefill:
         )
         rows_RD = x_SD.new_empty(num_tokens * top_k, config.hidden_dim)
         kernels.dispatch[(num_tokens,)](
-            y_SD, real, expert_SK, place_SK, counts_E, rows_RD, ends_E, K=top_k, **self._width, **self._ranks
+            y_SD,
+            real,
+            expert_SK,
+            place_SK,
+            counts_E,
+            rows_RD,
+            row_SK,
+            ends_E,
+            K=top_k,
+            **self._width,
+            **self._ranks,
         )
         gate_up_R2F = F.grouped_mm(rows_RD, moe.experts.gate_up.transpose(1, 2), offs=ends_E)
         hidden_RF = x_SD.new_empty(len(rows_RD), config.ffn_dim)
         ffn_p = triton.next_power_of_2(config.ffn_dim)
         kernels.gate[(len(rows_RD),)](gate_up_R2F, real, hidden_RF, F=config.ffn_dim, F_P=ffn_p, K=top_k)
         out_RD = F.grouped_mm(hidden_RF, moe.experts.down.transpose(1, 2), offs=ends_E)
-        kernels.combine[(num_tokens,)](out_RD, weight_SK, place_SK, real, x_SD, K=top_k, **self._width)
+        kernels.combine[(num_tokens,)](out_RD, weight_SK, row_SK, real, x_SD, K=top_k, **self._width)

@@ -98,7 +98,7 @@ def project_and_route(
     inside = columns < D
     is_row = rows < D
     at = weight + rows.to(tl.int64)[:, None] * D + columns[None, :]
-    tile = tl.load(at, mask=is_row[:, None] & inside[None, :], other=0.0)
+    tile = tl.load(at, mask=is_row[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
     router_at = router + e[:, None] * D + rows[None, :]
     router_tile = tl.load(router_at, mask=(e < E)[:, None] & is_row[None, :], other=0.0).to(tl.float32)
     gain = tl.load(norm + rows, mask=is_row, other=0.0).to(tl.float32)
@@ -146,8 +146,8 @@ def experts_in(
     let_next_start(PDL)
     expert = tl.load(chosen + j).to(tl.int64)
     gate_at = gate_up + expert * 2 * F * D + rows[:, None] * D + columns[None, :]
-    gate_tile = tl.load(gate_at, mask=tile_inside, other=0.0)
-    up_tile = tl.load(gate_at + F * D, mask=tile_inside, other=0.0)
+    gate_tile = tl.load(gate_at, mask=tile_inside, other=0.0, eviction_policy="evict_first")
+    up_tile = tl.load(gate_at + F * D, mask=tile_inside, other=0.0, eviction_policy="evict_first")
     vector = tl.load(x + columns, mask=inside, other=0.0)
     normed = vector * inverse_rms(vector, D, eps) * gain
     gate = tl.sum(gate_tile.to(tl.float32) * normed[None, :], axis=1)
@@ -189,16 +189,17 @@ def experts_out(
     ahead = ()
     for k in tl.static_range(AHEAD):
         expert = tl.load(chosen + k, cache_modifier=".cg").to(tl.int64)
-        ahead = ahead + (tl.load(at + expert * D * F, mask=tile_inside, other=0.0),)  # noqa: RUF005 (a tuple of Triton)
+        ahead = ahead + (tl.load(at + expert * D * F, mask=tile_inside, other=0.0, eviction_policy="evict_first"),)  # noqa: RUF005 (a tuple of Triton)
     wait_for_previous(PDL)
     let_next_start(PDL)
-    change = tl.zeros((ROWS,), tl.float32)
+    products = tl.zeros((ROWS, F_P), tl.float32)
     for k in tl.static_range(K):
         vector = tl.load(hidden + k * F + columns, mask=inside, other=0.0) * tl.load(chosen_weight + k)
         if k < AHEAD:
             tile = ahead[k]
         else:
             expert = tl.load(chosen + k).to(tl.int64)
-            tile = tl.load(at + expert * D * F, mask=tile_inside, other=0.0)
-        change += tl.sum(tile.to(tl.float32) * vector[None, :], axis=1)
+            tile = tl.load(at + expert * D * F, mask=tile_inside, other=0.0, eviction_policy="evict_first")
+        products += tile.to(tl.float32) * vector[None, :]
+    change = tl.sum(products, axis=1)
     tl.store(x + rows, tl.load(x + rows, mask=rows < D, other=0.0) + change, mask=rows < D)

@@ -42,7 +42,8 @@ def norm_linear(
     inside = columns < D
     tile_inside = (rows < N)[:, None] & inside[None, :]
     # The weights first: they do not depend on the kernel before.
-    tile = tl.load(weight + rows.to(tl.int64)[:, None] * D + columns[None, :], mask=tile_inside, other=0.0)
+    at = weight + rows.to(tl.int64)[:, None] * D + columns[None, :]
+    tile = tl.load(at, mask=tile_inside, other=0.0, eviction_policy="evict_first")
     gain = tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
     wait_for_previous(PDL)
     let_next_start(PDL)

@@ -132,6 +132,7 @@ def dispatch(
     place,
     counts,
     rows,
+    row_of,
     ends,
     D: tl.constexpr,
     D_P: tl.constexpr,
@@ -143,8 +144,10 @@ def dispatch(
 
     Args:
         y: ``(tokens, D)``.
-        place: As ``route`` left it; afterwards the row of each choice.
+        place: As ``route`` left it.
         rows: ``(tokens * K, D)``, written.
+        row_of: ``(tokens, K)`` int32: the row of each choice, written. Not in ``place``'s memory: one thread could
+            write it before another has read it.
         ends: ``(E,)`` int32: where each expert's rows end, written.
     """
     token = tl.program_id(0).to(tl.int64)
@@ -160,7 +163,7 @@ def dispatch(
             start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
             row = start + tl.load(place + at)
             tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
-            tl.store(place + at, row)
+            tl.store(row_of + at, row)
 
 
 @triton.jit
@@ -176,15 +179,15 @@ def gate(gate_up, num_tokens, hidden, F: tl.constexpr, F_P: tl.constexpr, K: tl.
 
 
 @triton.jit
-def combine(rows, weight, place, num_tokens, x, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
-    """``x += sum over j of weight[j] * rows[place[j]]``."""
+def combine(rows, weight, row_of, num_tokens, x, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
+    """``x += sum over j of weight[j] * rows[row_of[j]]``."""
     token = tl.program_id(0).to(tl.int64)
     if token < tl.load(num_tokens):
         column = tl.arange(0, D_P)
         inside = column < D
         total = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
         for j in tl.static_range(K):
-            row = tl.load(place + token * K + j).to(tl.int64)
+            row = tl.load(row_of + token * K + j).to(tl.int64)
             part = tl.load(rows + row * D + column, mask=inside, other=0.0).to(tl.float32)
             total += tl.load(weight + token * K + j) * part
         tl.store(x + token * D + column, total.to(x.dtype.element_ty), mask=inside)
