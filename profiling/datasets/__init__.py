@@ -1,0 +1,1 @@
+"""Visual question answering datasets: one kind of sample, and a reader for each dataset's official files."""

@@ -1,0 +1,68 @@
+"""What every dataset is read into."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from PIL import Image
+
+
+class ImageSource(Protocol):
+    """An image that is opened when it is needed, by a worker, and can be sent to one."""
+
+    def open(self) -> Image.Image:
+        """Decode the image to RGB.
+
+        Raises:
+            ValueError: If there is none or it is broken; the message names it.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image in a file of its own.
+
+    Args:
+        path: The file.
+    """
+
+    path: Path
+
+    def open(self) -> Image.Image:
+        """See ``ImageSource``."""
+        try:
+            with Image.open(self.path) as image:
+                return image.convert("RGB")
+        except FileNotFoundError as err:
+            raise ValueError(f"{self.path}: no such image") from err
+        except OSError as err:  # Pillow's UnidentifiedImageError is one, and so is a file that ends too early
+            raise ValueError(f"{self.path}: cannot be decoded as an image: {err}") from err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A question about an image.
+
+    Args:
+        dataset: Name of the dataset.
+        split: Name of its part.
+        sample_id: Unique within the dataset and split.
+        image_id: Equal where two samples show the same image, over datasets that share images too: ``coco/…``.
+        image: The image.
+        question: The question alone, without a prompt's style.
+        answers: What annotators answered, each as often as given; none where a test set keeps them back.
+        options: Choices of a multiple-choice question, else empty; the answer is then one of them.
+        tags: What results are reported apart by, such as ``{"kind": "complex"}``.
+    """
+
+    dataset: str
+    split: str
+    sample_id: str
+    image_id: str
+    image: ImageSource
+    question: str
+    answers: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
