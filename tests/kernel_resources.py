@@ -42,7 +42,7 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     }
     attended = dict.fromkeys(("qkv", "cosines", "sines", "partial", "out"), ACTIVATION)
     norms = {"query_norm": WEIGHT, "key_norm": WEIGHT, "cache": WEIGHT}
-    chosen = dict.fromkeys(("num_tokens", "expert", "place", "counts"), COUNT) | {"weight": ACTIVATION}
+    chosen = dict.fromkeys(("num_tokens", "expert", "place", "row_of", "counts"), COUNT) | {"weight": ACTIVATION}
     return [
         (linear.embed, {"token": ID, "table": WEIGHT, "x": ACTIVATION}, width),
         *(
@@ -60,7 +60,13 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
         (
             experts.project_and_route,
             {**mixture, "attended": ACTIVATION, "weight": WEIGHT, "norm": WEIGHT, "router": WEIGHT},
-            {"PROGRAMS": config.hidden_dim // tiles.out.rows, "AT_ONCE": 64, **launched(tiles.out), **ranks, **width},
+            {
+                "PROGRAMS": config.hidden_dim // tiles.out.rows,
+                "AT_ONCE": tiles.shares_at_once,
+                **launched(tiles.out),
+                **ranks,
+                **width,
+            },
         ),
         (
             experts.experts_in,
@@ -94,13 +100,21 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
             {**attended, **norms, "qkv": WEIGHT, "query": WEIGHT, "num_tokens": COUNT},
             {**heads, "H_P": config.num_heads, **width},
         ),
-        (prefill.route, {**chosen, "logits": WEIGHT}, ranks),
-        (prefill.dispatch, {**chosen, "y": WEIGHT, "rows": WEIGHT, "ends": COUNT}, {**ranks, **width}),
+        (
+            prefill.route,
+            {**chosen, "x": WEIGHT, "norm": WEIGHT, "router": WEIGHT},
+            {"D": config.hidden_dim, "TOKENS": 16, "COLUMNS": 256, **ranks},
+        ),
+        (
+            prefill.dispatch,
+            {**chosen, "x": WEIGHT, "norm": WEIGHT, "rows": WEIGHT, "ends": COUNT},
+            {**ranks, **width},
+        ),
         (prefill.gate, {"gate_up": WEIGHT, "hidden": WEIGHT, "num_tokens": COUNT}, {"F": ffn, "F_P": ffn, **ranks}),
         (
             prefill.combine,
             {**chosen, "rows": WEIGHT, "x": WEIGHT},
-            {"K": config.top_k, **width},
+            {**ranks, **width},
         ),
         (
             vision.add_norm,

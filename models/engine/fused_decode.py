@@ -47,12 +47,12 @@ class Tiles:
     qkv: Cut = Cut(4)
     out: Cut = Cut(8)
     expert_in: Cut = Cut(2)
-    expert_out: Cut = Cut(4, warps=8)
+    expert_out: Cut = Cut(4)
     head: Cut = Cut(4)
-    shares_at_once: int = 64
-    experts_ahead: int = 1
+    shares_at_once: int = 256
+    experts_ahead: int = 2
     context_splits: int = 32
-    context_tokens: int = 64
+    context_tokens: int = 128
     vocabulary_part: int = 1024
 
 
@@ -65,6 +65,7 @@ class Workspace:
         cosine: ``(capacity, head_dim / 2)`` float32; ``sine`` likewise.
         prompt: ``(capacity, width)`` in the weights' type: the prompt on its way through the blocks.
         num_tokens: ``(1,)`` int32: how many of its tokens are real.
+        counts: ``(experts,)`` int32 zeros between blocks: how many of its tokens chose each expert.
         token: ``(1,)`` int64: the token to run next.
         position: ``(1,)`` int32: how many tokens are cached.
         logits: ``(1, embedding_size)`` float32 behind the last token that was run.
@@ -77,6 +78,7 @@ class Workspace:
     sine: Tensor
     prompt: Tensor
     num_tokens: Tensor
+    counts: Tensor
     token: Tensor
     position: Tensor
     logits: Tensor
@@ -114,6 +116,7 @@ class Workspace:
             sine=sine[0, :, 0].contiguous(),
             prompt=weight.new_zeros(capacity, config.hidden_dim),
             num_tokens=integers(1),
+            counts=integers(config.num_experts),
             token=integers(1, dtype=torch.int64),
             position=integers(1),
             logits=floats(1, config.embedding_size),

@@ -1,5 +1,7 @@
 """A prefill of one request: matrix products by the library, everything between them fused into kernels."""
 
+from typing import Final
+
 import torch
 import triton
 from torch import Tensor
@@ -14,11 +16,15 @@ from models.knobs import KnobSetting
 from models.language_model import Block
 from models.molmo import Molmo
 
+# Tokens that a program routes, and columns that it multiplies at once; the least and the most that pay.
+_ROUTED_TOKENS: Final = 16
+_ROUTED_COLUMNS: Final = 256
+
 
 class FusedPrefill:
     """Run prompts through any blocks and leave their keys and values in a workspace.
 
-    Each block is thirteen calls, of the library or of a kernel. They are recorded when a block is first met with a
+    Each block is eleven calls, of the library or of a kernel. They are recorded when a block is first met with a
     top_k and a padded length, so that any choice of blocks is a sequence of replays.
 
     Args:
@@ -56,6 +62,7 @@ class FusedPrefill:
         replays = self._replays_of(setting, self._padded(num_tokens))  # recording runs a block, so before all else
         workspace.prompt[:num_tokens].copy_(x_SD)
         workspace.num_tokens.fill_(num_tokens)
+        workspace.counts.zero_()  # they are zeros already, unless a request was broken off
         for replay in replays:
             replay()
         language_model = self._language_model
@@ -114,30 +121,37 @@ class FusedPrefill:
 
     def _mixture(self, block: Block, top_k: int, x_SD: Tensor) -> None:
         """Add the experts' outputs to ``x_SD``."""
-        config, real = self._config, self.workspace.num_tokens
+        config, real, counts_E = self._config, self.workspace.num_tokens, self.workspace.counts
         moe = block.ffn
         assert isinstance(moe, MoE)
-        y_SD = block.ffn_norm(x_SD)
+        norm = block.ffn_norm.weight
         num_tokens = len(x_SD)
         weight_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.float32)
         expert_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.int32)
         place_SK, row_SK = torch.empty_like(expert_SK), torch.empty_like(expert_SK)
-        counts_E = torch.zeros(config.num_experts, device=x_SD.device, dtype=torch.int32)
-        ends_E = torch.empty_like(counts_E)
-        kernels.route[(num_tokens,)](
-            moe.router.linear(y_SD),
+        kernels.route[(triton.cdiv(num_tokens, _ROUTED_TOKENS),)](
+            x_SD,
+            norm,
+            moe.router.linear.weight,
             real,
             weight_SK,
             expert_SK,
             place_SK,
             counts_E,
+            config.norm_eps,
+            D=config.hidden_dim,
+            E=config.num_experts,
+            E_P=max(self._ranks["E_P"], 16),  # the least that a product takes
             K=top_k,
             MASS_K=config.top_k if config.match_router_mass else 0,
-            **self._ranks,
+            TOKENS=_ROUTED_TOKENS,
+            COLUMNS=min(_ROUTED_COLUMNS, max(self._width["D_P"], 16)),
         )
         rows_RD = x_SD.new_empty(num_tokens * top_k, config.hidden_dim)
+        ends_E = torch.empty_like(counts_E)
         kernels.dispatch[(num_tokens,)](
-            y_SD,
+            x_SD,
+            norm,
             real,
             expert_SK,
             place_SK,
@@ -145,6 +159,7 @@ class FusedPrefill:
             rows_RD,
             row_SK,
             ends_E,
+            config.norm_eps,
             K=top_k,
             **self._width,
             **self._ranks,
@@ -154,4 +169,6 @@ class FusedPrefill:
         ffn_p = triton.next_power_of_2(config.ffn_dim)
         kernels.gate[(len(rows_RD),)](gate_up_R2F, real, hidden_RF, F=config.ffn_dim, F_P=ffn_p, K=top_k)
         out_RD = F.grouped_mm(hidden_RF, moe.experts.down.transpose(1, 2), offs=ends_E)
-        kernels.combine[(num_tokens,)](out_RD, weight_SK, row_SK, real, x_SD, K=top_k, **self._width)
+        kernels.combine[(num_tokens,)](
+            out_RD, weight_SK, row_SK, real, counts_E, x_SD, K=top_k, **self._width, **self._ranks
+        )

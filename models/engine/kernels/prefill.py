@@ -6,7 +6,10 @@ Prompts are padded, so that they have one of a few lengths; ``num_tokens`` says 
 import triton
 import triton.language as tl
 
-from models.engine.kernels.experts import rank_experts
+from models.engine.kernels.linear import inverse_rms
+
+# Below every logit that is a number.
+_LOWEST = tl.constexpr(-3.0e38)
 
 
 @triton.jit
@@ -87,46 +90,86 @@ def place_heads(
 
 @triton.jit
 def route(
-    logits,
+    x,
+    norm,
+    router,
     num_tokens,
     weight,
     expert,
     place,
     counts,
+    eps,
+    D: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
     K: tl.constexpr,
     MASS_K: tl.constexpr,
+    TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
-    """Choose each token's experts and a place for it among the tokens of each.
+    """Choose each token's experts and a place for it among the tokens of each; ``TOKENS`` tokens a program.
 
-    The order of places depends on which program comes first, but no result does: every row is computed by itself.
+    The router is linear but for the root mean square before it, which its logits are divided by in the end. The order
+    of places depends on which program comes first, but no result does: every row is computed by itself.
 
     Args:
-        logits: ``(tokens, E)`` of the router.
+        x: ``(tokens, D)``.
+        norm: ``(D,)`` weight of the norm before the router.
+        router: ``(E, D)``.
         weight: ``(tokens, K)`` float32, written; ``expert`` and ``place`` likewise, int32.
         counts: ``(E,)`` int32 zeros; afterwards how many tokens chose each expert.
         MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
+        COLUMNS: Columns that are multiplied at once.
     """
-    token = tl.program_id(0).to(tl.int64)
+    token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    is_real = token < tl.load(num_tokens)
     e = tl.arange(0, E_P)
-    logit = tl.load(logits + token * E + e, mask=e < E, other=float("-inf")).to(tl.float32)
-    rank = rank_experts(logit, e)
-    is_chosen = rank < K
-    share = tl.exp(logit - tl.max(logit, axis=0))
-    scale = 1.0 / tl.sum(share, axis=0)
+    logit = tl.zeros((TOKENS, E_P), tl.float32)
+    square = tl.zeros((TOKENS,), tl.float32)
+    for first in range(0, D, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        inside = column < D
+        rows = tl.load(x + token[:, None] * D + column[None, :], mask=is_real[:, None] & inside[None, :], other=0.0)
+        tile_inside = (e < E)[:, None] & inside[None, :]
+        tile = tl.load(router + e[:, None] * D + column[None, :], mask=tile_inside, other=0.0)
+        rows = rows.to(tl.float32)
+        square += tl.sum(rows * rows, axis=1)
+        rows *= tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)[None, :]
+        logit = tl.dot(rows.to(tile.dtype), tl.trans(tile), logit, input_precision="ieee")
+    logit /= tl.sqrt(square / D + eps)[:, None]
+    not_a_number = tl.sum(logit * 0.0, axis=1)  # if one of the logits is none, else 0
+    # Such a logit comes last, but before what is no expert, so that choices stay different experts.
+    logit = tl.where(logit > _LOWEST, logit, _LOWEST)
+    free = tl.where((e < E)[None, :], logit, float("-inf"))
+    total = tl.sum(tl.exp(free - tl.max(free, axis=1)[:, None]), axis=1)
+    scale = 1.0 / total + not_a_number
+    shares = ()
     if MASS_K > 0:
-        scale *= tl.sum(tl.where(rank < MASS_K, share, 0.0), axis=0) / tl.sum(tl.where(is_chosen, share, 0.0), axis=0)
-    is_chosen &= token < tl.load(num_tokens)
-    at = token * K + rank
-    tl.store(weight + at, share * scale, mask=is_chosen)
-    tl.store(expert + at, e, mask=is_chosen)
-    tl.store(place + at, tl.atomic_add(counts + e, 1, mask=is_chosen, sem="relaxed"), mask=is_chosen)
+        trained = tl.zeros((TOKENS,), tl.float32)
+        kept = tl.zeros((TOKENS,), tl.float32)
+    highest = tl.max(free, axis=1)
+    for j in tl.static_range(max(MASS_K, K)):
+        best = tl.max(free, axis=1)
+        index = tl.min(tl.where(free == best[:, None], e[None, :], E_P), axis=1)
+        free = tl.where(e[None, :] == index[:, None], float("-inf"), free)
+        share = tl.exp(best - highest)
+        if MASS_K > 0:
+            trained += share if j < MASS_K else 0.0
+            kept += share if j < K else 0.0
+        if j < K:
+            shares = shares + (share,)  # noqa: RUF005 (a tuple of Triton)
+            tl.store(expert + token * K + j, index, mask=is_real)
+            tl.store(place + token * K + j, tl.atomic_add(counts + index, 1, mask=is_real, sem="relaxed"), mask=is_real)
+    if MASS_K > 0:
+        scale *= trained / kept
+    for j in tl.static_range(K):
+        tl.store(weight + token * K + j, shares[j] * scale, mask=is_real)
 
 
 @triton.jit
 def dispatch(
-    y,
+    x,
+    norm,
     num_tokens,
     expert,
     place,
@@ -134,17 +177,19 @@ def dispatch(
     rows,
     row_of,
     ends,
+    eps,
     D: tl.constexpr,
     D_P: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Copy each token to the rows of its experts, which lie one expert behind the other.
+    """Copy each token, normalised, to the rows of its experts, which lie one expert behind the other.
 
     Args:
-        y: ``(tokens, D)``.
-        place: As ``route`` left it.
+        x: ``(tokens, D)``.
+        norm: ``(D,)`` weight of the norm.
+        place: As ``route`` left it; ``counts`` likewise.
         rows: ``(tokens * K, D)``, written.
         row_of: ``(tokens, K)`` int32: the row of each choice, written. Not in ``place``'s memory: one thread could
             write it before another has read it.
@@ -157,12 +202,15 @@ def dispatch(
         tl.store(ends + e, tl.cumsum(count, axis=0), mask=e < E)
     if token < tl.load(num_tokens):
         column = tl.arange(0, D_P)
-        vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
+        inside = column < D
+        vector = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
+        vector *= inverse_rms(vector, D, eps) * tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)
+        row_values = vector.to(rows.dtype.element_ty)
         for j in tl.static_range(K):
             at = token * K + j
             start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
             row = start + tl.load(place + at)
-            tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
+            tl.store(rows + row.to(tl.int64) * D + column, row_values, mask=inside)
             tl.store(row_of + at, row)
 
 
@@ -179,9 +227,24 @@ def gate(gate_up, num_tokens, hidden, F: tl.constexpr, F_P: tl.constexpr, K: tl.
 
 
 @triton.jit
-def combine(rows, weight, row_of, num_tokens, x, D: tl.constexpr, D_P: tl.constexpr, K: tl.constexpr):
-    """``x += sum over j of weight[j] * rows[row_of[j]]``."""
+def combine(
+    rows,
+    weight,
+    row_of,
+    num_tokens,
+    counts,
+    x,
+    D: tl.constexpr,
+    D_P: tl.constexpr,
+    E: tl.constexpr,
+    E_P: tl.constexpr,
+    K: tl.constexpr,
+):
+    """``x += sum over j of weight[j] * rows[row_of[j]]``; leave ``counts`` zeros for the next block."""
     token = tl.program_id(0).to(tl.int64)
+    if token == 0:
+        e = tl.arange(0, E_P)
+        tl.store(counts + e, tl.zeros((E_P,), tl.int32), mask=e < E)
     if token < tl.load(num_tokens):
         column = tl.arange(0, D_P)
         inside = column < D

@@ -9,7 +9,7 @@ import torch
 from models.engine.eager import allocate_cache, prefill
 from models.engine.fused_decode import Workspace
 from models.engine.fused_prefill import FusedPrefill
-from models.engine.recording import Record
+from models.engine.recording import Call, Record
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo
@@ -63,6 +63,36 @@ def test_a_picture_is_read_as_by_the_modules() -> None:
 def test_one_token_is_a_prompt_too() -> None:
     model = mixture()
     assert_as_the_modules(model, prompt(1), model.full_setting)
+
+
+def test_what_an_earlier_request_left_behind_the_prompt_is_not_read() -> None:
+    model = mixture()
+    shared = make_prefill(model, capacity=24)
+    shared.workspace.prompt.fill_(torch.nan)
+    shared.workspace.cache.fill_(torch.nan)
+    setting = setting_of(model, top_k=3, blocks=(0, 2))
+    for num_tokens in (19, 5, 11):
+        ours, _ = fused(model, prompt(num_tokens), setting, shared)
+        theirs, _ = plain(model, prompt(num_tokens), setting)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_blocks_are_recorded_once_for_each_top_k_and_padded_length() -> None:
+    model, recorded = mixture(), []
+
+    def record(call: Call) -> Call:
+        recorded.append(call)
+        return call
+
+    shared = make_prefill(model, capacity=40, record=record)
+    fused(model, prompt(5), setting_of(model, top_k=2, blocks=(0, 2)), shared)
+    assert len(recorded) == 2
+    fused(model, prompt(8), setting_of(model, top_k=2, blocks=(0, 1, 2)), shared)
+    assert len(recorded) == 3  # block 1; the others met this length before
+    fused(model, prompt(9), setting_of(model, top_k=2, blocks=(0,)), shared)
+    assert len(recorded) == 4  # 9 tokens are padded to 16
+    shared.warm_up(setting_of(model, top_k=2, blocks=(0,)))
+    assert len(recorded) == 4 + 3  # 24, 32 and 40 tokens
 
 
 @pytest.mark.parametrize("top_k", [2, 3, 6])

@@ -20,7 +20,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.num_recorded = 0
-        self.num_steps = 0
+        self.num_replays = 0
         self.fails_at = -1
         self._graphs = CudaGraphs() if DEVICE == "cuda" else None
 
@@ -29,8 +29,8 @@ class Recorder:
         replay = self._graphs(call) if self._graphs else call
 
         def counted() -> None:
-            self.num_steps += 1
-            if self.num_steps == self.fails_at:
+            self.num_replays += 1
+            if self.num_replays == self.fails_at:
                 raise RuntimeError("the device was lost")
             replay()
 
@@ -67,7 +67,8 @@ def test_requests_of_several_settings_are_answered_as_eagerly(
         inputs = prompt(4 + turn, seed=turn)
         plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
         assert_equal(generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True, engine=engine), plain)
-    assert recorder.num_recorded == 3
+    # The steps of three settings, and in prefills: three blocks with three experts, two with one, one more with three.
+    assert recorder.num_recorded == 3 + 3 + 2 + 1
 
 
 def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -> None:
@@ -77,16 +78,16 @@ def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -
         inputs = tiny_inputs(model.config, num_crops=num_crops, seed=num_crops).to(DEVICE)
         plain = generate(model, inputs, max_new_tokens=3, keep_logits=True)
         assert_equal(generate(model, inputs, max_new_tokens=3, keep_logits=True, engine=engine), plain)
-    assert recorder.num_recorded == 3  # the setting, and two numbers of crops
+    assert recorder.num_recorded == 1 + 2 + 2  # the step, two blocks of prefills, two numbers of crops
 
 
 def test_settings_are_recorded_ahead(model: Molmo, engine: GraphEngine, recorder: Recorder) -> None:
     setting = setting_of(model, blocks=(0,))
     engine.warm_up([setting, setting])
-    assert recorder.num_recorded == 1
+    assert recorder.num_recorded == 2  # the step, and the block of prefills
     plain = generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True)
     assert_equal(generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True, engine=engine), plain)
-    assert recorder.num_recorded == 1
+    assert recorder.num_recorded == 2
 
 
 def test_an_answer_ends_with_its_stop_token_and_one_step_runs_in_vain(
@@ -98,7 +99,7 @@ def test_an_answer_ends_with_its_stop_token_and_one_step_runs_in_vain(
     end = free.index(stop)
     stopped = generate(model, prompt(), setting=setting, max_new_tokens=5, stop_token_ids=[stop], engine=engine)
     assert stopped.token_ids[0].tolist() == free[: end + 1]
-    assert recorder.num_steps == min(end + 1, 4)
+    assert recorder.num_replays == 2 + min(end + 1, 4)  # the prompt's blocks, and the steps
 
 
 def test_drawn_tokens_are_those_of_the_eager_engine(model: Molmo, engine: GraphEngine) -> None:
@@ -134,11 +135,12 @@ def test_what_has_no_room_runs_eagerly_and_that_is_said_once(
     assert recorder.num_recorded == 0
 
 
+@pytest.mark.parametrize("fails_at", [2, 4])  # in the prompt's second block, in the second step
 def test_an_error_in_the_middle_of_a_request_does_not_harm_the_next(
-    model: Molmo, engine: GraphEngine, recorder: Recorder
+    model: Molmo, engine: GraphEngine, recorder: Recorder, fails_at: int
 ) -> None:
     setting = setting_of(model, blocks=(0, 2))
-    recorder.fails_at = 2
+    recorder.fails_at = fails_at
     with pytest.raises(RuntimeError, match="the device was lost"):
         generate(model, prompt(9, seed=1), setting=setting, max_new_tokens=4, engine=engine)
     plain = generate(model, prompt(), setting=setting, max_new_tokens=3, keep_logits=True)
