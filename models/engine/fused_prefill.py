@@ -70,8 +70,8 @@ class FusedPrefill:
         return logits
 
     def _padded(self, num_tokens: int) -> int:
-        step = max(self._multiple, triton.next_power_of_2(num_tokens) // 16)
-        return min(triton.cdiv(num_tokens, step) * step, self.workspace.capacity)
+        step = max(self._multiple, (1 << (num_tokens - 1).bit_length()) // 16)
+        return min(-(-num_tokens // step) * step, self.workspace.capacity)
 
     def _replays_of(self, setting: KnobSetting, length: int) -> list[Call]:
         return [self._replay(index, setting.top_k, length) for index in setting.active_blocks]
