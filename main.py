@@ -19,6 +19,7 @@ from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
 from profiling.bench.command import bench
+from profiling.bench.proof import prove_engine
 from profiling.convert import convert_profile
 from profiling.sweep import profile
 
@@ -28,6 +29,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "convert-profile": convert_profile,
     "bench": bench,
     "bench-data": bench_data,
+    "engine-proof": prove_engine,
 }
 LINKS: Final = ("devices", "shapes", "coefficients")
 _INTERRUPTED: Final = 130  # as shells report SIGINT

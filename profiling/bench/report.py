@@ -219,7 +219,16 @@ def verdicts(content: Mapping[str, Any]) -> list[str]:
 
 def head_lines(content: Mapping[str, Any]) -> list[str]:
     """Say what was measured on what, and how fast the device is."""
-    where, hardware = content["environment"], content["hardware"]
+    hardware = content["hardware"]
+    return [
+        *where_lines(content["environment"]),
+        f"Measured here: copy {hardware['bandwidth_bytes_per_s'] / 1e9:,.1f} GB/s (read + written), "
+        f"matrix product {hardware['flops_per_s'] / 1e12:,.2f} TFLOP/s.",
+    ]
+
+
+def where_lines(where: Mapping[str, Any]) -> list[str]:
+    """Say which model ran on what, from a report's environment."""
     weights = "random weights" if where["random_weights"] else "trained weights"
     driver = f", driver {where['driver']}, CUDA {where['cuda']}" if where["driver"] else ""
     commit = f", commit {where['commit'][:12]}" if where["commit"] else ""
@@ -227,8 +236,6 @@ def head_lines(content: Mapping[str, Any]) -> list[str]:
         f"{where['model']}, {where['dtype']}, {weights}, batch 1, on {where['device']}.",
         f"torch {where['torch']}, transformers {where['transformers']}, Python {where['python']}{driver}, "
         f"{where['num_threads']} CPU threads{commit}, {where['date']}.",
-        f"Measured here: copy {hardware['bandwidth_bytes_per_s'] / 1e9:,.1f} GB/s (read + written), "
-        f"matrix product {hardware['flops_per_s'] / 1e12:,.2f} TFLOP/s.",
     ]
 
 
