@@ -1,18 +1,19 @@
 """What every dataset is read into."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class ImageSource(Protocol):
     """An image that is opened when it is needed, by a worker, and can be sent to one."""
 
     def open(self) -> Image.Image:
-        """Decode the image to RGB.
+        """Decode the image to RGB, turned upright.
 
         Raises:
             ValueError: If there is none or it is broken; the message names it.
@@ -32,12 +33,12 @@ class ImageFile:
     def open(self) -> Image.Image:
         """See ``ImageSource``."""
         try:
-            with Image.open(self.path) as image:
-                return image.convert("RGB")
+            with self.path.open("rb") as file:
+                return decode_rgb(file, name=str(self.path))
         except FileNotFoundError as err:
             raise ValueError(f"{self.path}: no such image") from err
-        except OSError as err:  # Pillow's UnidentifiedImageError is one, and so is a file that ends too early
-            raise ValueError(f"{self.path}: cannot be decoded as an image: {err}") from err
+        except OSError as err:
+            raise ValueError(f"{self.path}: cannot be read: {err.strerror}") from err
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +66,25 @@ class Sample:
     answers: tuple[str, ...]
     options: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def decode_rgb(file: BinaryIO, *, name: str) -> Image.Image:
+    """Decode an image to RGB, turned upright as its EXIF data says.
+
+    Args:
+        file: The encoded image.
+        name: What an error calls it.
+
+    Raises:
+        ValueError: If it is broken, or has more than 8 bits a channel, which would be clipped.
+    """
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+            upright = None if mode[0] in "IF" else ImageOps.exif_transpose(image).convert("RGB")
+    # What Pillow's decoders let through for one broken file or another.
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError) as err:
+        raise ValueError(f"{name}: cannot be decoded as an image: {err}") from err
+    if upright is None:
+        raise ValueError(f"{name}: expected 8 bits a channel, found a picture of mode {mode!r}")
+    return upright

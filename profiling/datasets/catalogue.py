@@ -1,0 +1,246 @@
+"""Datasets by name: how each is read, asked and scored."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from profiling.datasets import (
+    coco_2014_vqa,
+    coco_caption,
+    doc_qa,
+    easy_vqa,
+    mmmu,
+    okvqa,
+    science_qa_img,
+    st_qa,
+    tally_qa,
+    text_vqa,
+)
+from profiling.datasets.json_lines import SPLIT, read_json_lines
+from profiling.datasets.official import DatasetError
+from profiling.datasets.root import find_root
+from profiling.datasets.sample import Sample
+
+_log = logging.getLogger(__name__)
+
+Reader = Callable[[Path, str], list[Sample]]
+"""Reads a split of a dataset from the folder of all datasets."""
+
+
+class TaskType(StrEnum):
+    """What a dataset asks of a model."""
+
+    GENERAL = "general"
+    SCENE_TEXT = "scene_text"
+    DOCUMENTS = "documents"
+    COUNTING = "counting"
+    SCIENCE = "science"
+    CAPTIONS = "captions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """What is known about a dataset.
+
+    Args:
+        read: Its reader.
+        splits: Its parts.
+        default_split: The part that is read when none is named: one with answers, not trained on by the Molmo models
+            where there is such a part.
+        score: Name of its score.
+        task: What it asks.
+        style: Answering style in the prompt.
+        options_style: Style of its questions with options, if another.
+        max_new_tokens: How long an answer may get.
+        read_as_molmo: Its reader with the Molmo loader's mistakes, where they change what is asked.
+        find_root: Where its files are, given a root or none.
+    """
+
+    read: Reader
+    splits: tuple[str, ...]
+    default_split: str
+    score: str
+    task: TaskType
+    style: str
+    max_new_tokens: int
+    options_style: str | None = None
+    read_as_molmo: Reader | None = None
+    find_root: Callable[[Path | str | None], Path] = find_root
+
+    def prompt_style(self, sample: Sample) -> str:
+        """Return the answering style to ask a sample with, for ``models.processor``."""
+        return self.options_style if sample.options and self.options_style else self.style
+
+
+CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
+    coco_2014_vqa.NAME: DatasetEntry(
+        read=coco_2014_vqa.read,
+        splits=tuple(coco_2014_vqa.SPLITS),
+        default_split="validation",
+        score="vqa_official",
+        task=TaskType.GENERAL,
+        style="vqa2",
+        max_new_tokens=12,
+    ),
+    okvqa.NAME: DatasetEntry(
+        read=okvqa.read,
+        splits=tuple(okvqa.SPLITS),
+        default_split="validation",
+        score="vqa_official",
+        task=TaskType.GENERAL,
+        style="okvqa",
+        max_new_tokens=12,
+    ),
+    text_vqa.NAME: DatasetEntry(
+        read=text_vqa.read,
+        splits=tuple(text_vqa.SPLITS),
+        default_split="validation",
+        score="vqa_official",
+        task=TaskType.SCENE_TEXT,
+        style="text_vqa",
+        max_new_tokens=32,
+    ),
+    st_qa.NAME: DatasetEntry(
+        read=st_qa.read,
+        splits=tuple(st_qa.SPLITS),
+        default_split="validation",
+        score="anls",
+        task=TaskType.SCENE_TEXT,
+        style="st_qa",
+        max_new_tokens=32,
+    ),
+    doc_qa.NAME: DatasetEntry(
+        read=doc_qa.read,
+        splits=tuple(doc_qa.SPLITS),
+        default_split="validation",
+        score="anls",
+        task=TaskType.DOCUMENTS,
+        style="doc_qa",
+        max_new_tokens=32,
+    ),
+    tally_qa.NAME: DatasetEntry(
+        read=tally_qa.read,
+        splits=tuple(tally_qa.SPLITS),
+        default_split="test",
+        score="exact_match",
+        task=TaskType.COUNTING,
+        style="tally_qa",
+        max_new_tokens=12,
+    ),
+    science_qa_img.NAME: DatasetEntry(
+        read=science_qa_img.read,
+        splits=tuple(science_qa_img.SPLITS),
+        default_split="validation",
+        score="multiple_choice",
+        task=TaskType.SCIENCE,
+        style="science_qa",
+        max_new_tokens=12,
+        read_as_molmo=partial(science_qa_img.read, molmo_compat=True),
+    ),
+    mmmu.NAME: DatasetEntry(
+        read=mmmu.read,
+        splits=tuple(mmmu.SPLITS),
+        default_split="validation",
+        score="mmmu",
+        task=TaskType.SCIENCE,
+        style="vqa2",
+        options_style="a_okvqa_mc",
+        max_new_tokens=16,
+    ),
+    coco_caption.NAME: DatasetEntry(
+        read=coco_caption.read,
+        splits=tuple(coco_caption.SPLITS),
+        default_split="validation",
+        score="cider_d",
+        task=TaskType.CAPTIONS,
+        style="coco_captioning",
+        max_new_tokens=64,
+    ),
+    easy_vqa.NAME: DatasetEntry(
+        read=easy_vqa.read,
+        splits=tuple(easy_vqa.SPLITS),
+        default_split="test",
+        score="exact_match",
+        task=TaskType.GENERAL,
+        style="vqa2",
+        max_new_tokens=12,
+        find_root=easy_vqa.installed_or_root,
+    ),
+}
+
+
+def dataset_entry(name: str) -> DatasetEntry:
+    """Return what is known about a dataset.
+
+    Args:
+        name: One of the catalogue, or the path of a ``.jsonl`` file, see ``json_lines``.
+
+    Raises:
+        DatasetError: If there is no such dataset.
+    """
+    if name.endswith(".jsonl"):
+        return DatasetEntry(
+            read=lambda _root, _split: read_json_lines(Path(name)),
+            splits=(SPLIT,),
+            default_split=SPLIT,
+            score="exact_match",
+            task=TaskType.GENERAL,
+            style="vqa2",
+            options_style="a_okvqa_mc",
+            max_new_tokens=32,
+            find_root=lambda _root: Path(),
+        )
+    if name not in CATALOGUE:
+        raise DatasetError(
+            f"dataset_names: expected some of {', '.join(CATALOGUE)} or a path ending in .jsonl, found {name!r}"
+        )
+    return CATALOGUE[name]
+
+
+def read_dataset(
+    name: str,
+    split: str | None = None,
+    *,
+    root: Path | str | None = None,
+    num_samples: int | None = None,
+    seed: int = 42,
+    molmo_compat: bool = False,
+) -> list[Sample]:
+    """Read a split of a dataset. Images stay closed.
+
+    Args:
+        name: See ``dataset_entry``.
+        split: The part; ``None`` takes the dataset's default.
+        root: The folder of all datasets, see ``find_root``.
+        num_samples: How many to draw, in file order; ``None`` takes all. Fewer are among the more of the same seed.
+        seed: Of the draw.
+        molmo_compat: Read as the Molmo models' loader does, mistakes included.
+
+    Raises:
+        DatasetError: If there is no such dataset or split, a file is missing or broken, or there are fewer samples.
+    """
+    entry = dataset_entry(name)
+    part = entry.default_split if split is None else split
+    if part not in entry.splits:
+        raise DatasetError(f"{name}: split: expected one of {', '.join(entry.splits)}, found {part!r}")
+    reader = entry.read_as_molmo if molmo_compat and entry.read_as_molmo is not None else entry.read
+    samples = reader(entry.find_root(root), part)
+    _log.info("%s: %s: read %d samples", name, part, len(samples))
+    if not samples:
+        raise DatasetError(f"{name}: {part}: holds no samples")
+    return samples if num_samples is None else _draw(samples, num_samples, seed, where=f"{name}: {part}")
+
+
+def _draw(samples: list[Sample], num_samples: int, seed: int, *, where: str) -> list[Sample]:
+    if not 1 <= num_samples <= len(samples):
+        raise DatasetError(
+            f"{where}: num_samples: expected 1 to {len(samples)}, as many as there are, found {num_samples}"
+        )
+    drawn = np.random.default_rng(seed).permutation(len(samples))[:num_samples]
+    return [samples[index] for index in sorted(drawn)]
