@@ -1,5 +1,6 @@
 """Files in, batches out."""
 
 from datamodules.profile import ProfileDataModule
+from datamodules.vqa import VQADataModule
 
-__all__ = ["ProfileDataModule"]
+__all__ = ["ProfileDataModule", "VQADataModule"]
