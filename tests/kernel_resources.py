@@ -100,16 +100,8 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
             {**attended, **norms, "qkv": WEIGHT, "query": WEIGHT, "num_tokens": COUNT},
             {**heads, "H_P": config.num_heads, **width},
         ),
-        (
-            prefill.route,
-            {**chosen, "x": WEIGHT, "norm": WEIGHT, "router": WEIGHT},
-            {"D": config.hidden_dim, "TOKENS": 16, "COLUMNS": 256, **ranks},
-        ),
-        (
-            prefill.dispatch,
-            {**chosen, "x": WEIGHT, "norm": WEIGHT, "rows": WEIGHT, "ends": COUNT},
-            {**ranks, **width},
-        ),
+        (prefill.route, {**chosen, "logits": WEIGHT}, {"TOKENS": 8, **ranks}),
+        (prefill.dispatch, {**chosen, "y": WEIGHT, "rows": WEIGHT, "ends": COUNT}, {**ranks, **width}),
         (prefill.gate, {"gate_up": WEIGHT, "hidden": WEIGHT, "num_tokens": COUNT}, {"F": ffn, "F_P": ffn, **ranks}),
         (
             prefill.combine,

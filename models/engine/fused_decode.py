@@ -47,7 +47,7 @@ class Tiles:
     qkv: Cut = Cut(4)
     out: Cut = Cut(8)
     expert_in: Cut = Cut(2)
-    expert_out: Cut = Cut(4)
+    expert_out: Cut = Cut(8)
     head: Cut = Cut(4)
     shares_at_once: int = 256
     experts_ahead: int = 2

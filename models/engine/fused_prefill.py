@@ -16,15 +16,13 @@ from models.knobs import KnobSetting
 from models.language_model import Block
 from models.molmo import Molmo
 
-# Tokens that a program routes, and columns that it multiplies at once; the least and the most that pay.
-_ROUTED_TOKENS: Final = 16
-_ROUTED_COLUMNS: Final = 256
+_ROUTED_TOKENS: Final = 8  # a program
 
 
 class FusedPrefill:
     """Run prompts through any blocks and leave their keys and values in a workspace.
 
-    Each block is eleven calls, of the library or of a kernel. They are recorded when a block is first met with a
+    Each block is thirteen calls, of the library or of a kernel. They are recorded when a block is first met with a
     top_k and a padded length, so that any choice of blocks is a sequence of replays.
 
     Args:
@@ -124,34 +122,27 @@ class FusedPrefill:
         config, real, counts_E = self._config, self.workspace.num_tokens, self.workspace.counts
         moe = block.ffn
         assert isinstance(moe, MoE)
-        norm = block.ffn_norm.weight
+        y_SD = block.ffn_norm(x_SD)
         num_tokens = len(x_SD)
         weight_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.float32)
         expert_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.int32)
         place_SK, row_SK = torch.empty_like(expert_SK), torch.empty_like(expert_SK)
         kernels.route[(triton.cdiv(num_tokens, _ROUTED_TOKENS),)](
-            x_SD,
-            norm,
-            moe.router.linear.weight,
+            moe.router.linear(y_SD),
             real,
             weight_SK,
             expert_SK,
             place_SK,
             counts_E,
-            config.norm_eps,
-            D=config.hidden_dim,
-            E=config.num_experts,
-            E_P=max(self._ranks["E_P"], 16),  # the least that a product takes
             K=top_k,
             MASS_K=config.top_k if config.match_router_mass else 0,
             TOKENS=_ROUTED_TOKENS,
-            COLUMNS=min(_ROUTED_COLUMNS, max(self._width["D_P"], 16)),
+            **self._ranks,
         )
         rows_RD = x_SD.new_empty(num_tokens * top_k, config.hidden_dim)
         ends_E = torch.empty_like(counts_E)
         kernels.dispatch[(num_tokens,)](
-            x_SD,
-            norm,
+            y_SD,
             real,
             expert_SK,
             place_SK,
@@ -159,7 +150,6 @@ class FusedPrefill:
             rows_RD,
             row_SK,
             ends_E,
-            config.norm_eps,
             K=top_k,
             **self._width,
             **self._ranks,

@@ -17,21 +17,26 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()
+        self._warm_up = torch.cuda.Stream()
+        # Only recordings use this stream. So what the library keeps for a stream, its workspace for matrix products, is
+        # allocated in the pool: elsewhere it could be freed, as torch.compile does, while recorded kernels point to it.
+        self._capture = torch.cuda.Stream(priority=-1)
 
     def __call__(self, call: Call) -> Call:
         """Run a call once, so that its kernels are compiled and loaded, and record it; return its replay."""
         # Without ``torch.cuda.graph``, which collects garbage each time: thousands of blocks are recorded.
-        self._stream.wait_stream(torch.cuda.current_stream())
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._stream):
+        self._warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._warm_up):
             call()
+        graph = torch.cuda.CUDAGraph()
+        self._capture.wait_stream(self._warm_up)
+        with torch.cuda.stream(self._capture):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 call()
             finally:
                 graph.capture_end()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        torch.cuda.current_stream().wait_stream(self._capture)
         replay: Call = graph.replay
         return replay
 

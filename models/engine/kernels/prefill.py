@@ -6,8 +6,6 @@ Prompts are padded, so that they have one of a few lengths; ``num_tokens`` says 
 import triton
 import triton.language as tl
 
-from models.engine.kernels.linear import inverse_rms
-
 # Below every logit that is a number.
 _LOWEST = tl.constexpr(-3.0e38)
 
@@ -90,53 +88,33 @@ def place_heads(
 
 @triton.jit
 def route(
-    x,
-    norm,
-    router,
+    logits,
     num_tokens,
     weight,
     expert,
     place,
     counts,
-    eps,
-    D: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
     K: tl.constexpr,
     MASS_K: tl.constexpr,
     TOKENS: tl.constexpr,
-    COLUMNS: tl.constexpr,
 ):
     """Choose each token's experts and a place for it among the tokens of each; ``TOKENS`` tokens a program.
 
-    The router is linear but for the root mean square before it, which its logits are divided by in the end. The order
-    of places depends on which program comes first, but no result does: every row is computed by itself.
+    The order of places depends on which program comes first, but no result does: every row is computed by itself.
 
     Args:
-        x: ``(tokens, D)``.
-        norm: ``(D,)`` weight of the norm before the router.
-        router: ``(E, D)``.
+        logits: ``(tokens, E)`` of the router.
         weight: ``(tokens, K)`` float32, written; ``expert`` and ``place`` likewise, int32.
         counts: ``(E,)`` int32 zeros; afterwards how many tokens chose each expert.
         MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
-        COLUMNS: Columns that are multiplied at once.
     """
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     is_real = token < tl.load(num_tokens)
     e = tl.arange(0, E_P)
-    logit = tl.zeros((TOKENS, E_P), tl.float32)
-    square = tl.zeros((TOKENS,), tl.float32)
-    for first in range(0, D, COLUMNS):
-        column = first + tl.arange(0, COLUMNS)
-        inside = column < D
-        rows = tl.load(x + token[:, None] * D + column[None, :], mask=is_real[:, None] & inside[None, :], other=0.0)
-        tile_inside = (e < E)[:, None] & inside[None, :]
-        tile = tl.load(router + e[:, None] * D + column[None, :], mask=tile_inside, other=0.0)
-        rows = rows.to(tl.float32)
-        square += tl.sum(rows * rows, axis=1)
-        rows *= tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        logit = tl.dot(rows.to(tile.dtype), tl.trans(tile), logit, input_precision="ieee")
-    logit /= tl.sqrt(square / D + eps)[:, None]
+    inside = is_real[:, None] & (e < E)[None, :]
+    logit = tl.load(logits + token[:, None] * E + e[None, :], mask=inside, other=0.0).to(tl.float32)
     not_a_number = tl.sum(logit * 0.0, axis=1)  # if one of the logits is none, else 0
     # Such a logit comes last, but before what is no expert, so that choices stay different experts.
     logit = tl.where(logit > _LOWEST, logit, _LOWEST)
@@ -168,8 +146,7 @@ def route(
 
 @triton.jit
 def dispatch(
-    x,
-    norm,
+    y,
     num_tokens,
     expert,
     place,
@@ -177,18 +154,16 @@ def dispatch(
     rows,
     row_of,
     ends,
-    eps,
     D: tl.constexpr,
     D_P: tl.constexpr,
     E: tl.constexpr,
     E_P: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Copy each token, normalised, to the rows of its experts, which lie one expert behind the other.
+    """Copy each token to the rows of its experts, which lie one expert behind the other.
 
     Args:
-        x: ``(tokens, D)``.
-        norm: ``(D,)`` weight of the norm.
+        y: ``(tokens, D)``.
         place: As ``route`` left it; ``counts`` likewise.
         rows: ``(tokens * K, D)``, written.
         row_of: ``(tokens, K)`` int32: the row of each choice, written. Not in ``place``'s memory: one thread could
@@ -202,15 +177,12 @@ def dispatch(
         tl.store(ends + e, tl.cumsum(count, axis=0), mask=e < E)
     if token < tl.load(num_tokens):
         column = tl.arange(0, D_P)
-        inside = column < D
-        vector = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
-        vector *= inverse_rms(vector, D, eps) * tl.load(norm + column, mask=inside, other=0.0).to(tl.float32)
-        row_values = vector.to(rows.dtype.element_ty)
+        vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
         for j in tl.static_range(K):
             at = token * K + j
             start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
             row = start + tl.load(place + at)
-            tl.store(rows + row.to(tl.int64) * D + column, row_values, mask=inside)
+            tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
             tl.store(row_of + at, row)
 
 

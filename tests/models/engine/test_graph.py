@@ -17,7 +17,6 @@ from models.molmo import Molmo
 from tests.engine_models import DEVICE, TILES, mixture, prompt
 from tests.small_models import setting_of, tiny_inputs, tiny_molmo
 
-
 # On a GPU prompts are recorded in bfloat16 only; the tests' model is of float32.
 RECORDS_PROMPTS = int(DEVICE != "cuda")
 
