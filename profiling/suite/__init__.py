@@ -1,0 +1,1 @@
+"""Generated questions with pictures: seven families of tasks, each drawn anew from a seed at any size."""

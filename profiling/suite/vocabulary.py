@@ -1,0 +1,73 @@
+"""The closed list of what questions and answers are written with.
+
+Words of the questions, and answers that are chosen from a list, are one token each. Everything else (what signs say,
+names, numbers) is spelled: a character, then its continuations ``##a``, as WordPiece tokenizers write them.
+"""
+
+import re
+from typing import Final
+
+from profiling.suite.palette import COLORS
+from profiling.suite.sprites import SHAPES
+
+ANIMALS: Final = (
+    *("ant", "bat", "bear", "bee", "cat", "cow", "crab", "dog", "eel", "fish", "fly", "fox"),
+    *("frog", "hawk", "hen", "lion", "mouse", "owl", "pig", "rat", "seal", "snake", "wolf", "worm"),
+)
+FOODS: Final = (
+    *("apple", "bean", "bread", "cake", "cheese", "corn", "egg", "grape"),
+    *("honey", "nut", "olive", "onion", "pear", "plum", "rice", "soup"),
+)
+HOMES: Final = (
+    *("bridge", "castle", "cave", "desert", "forest", "garden", "harbor", "island"),
+    *("lake", "market", "mountain", "river", "temple", "tower", "valley", "village"),
+)
+NUMBER_WORDS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PLURALS: Final = {shape: f"{shape}es" if shape.endswith("s") else f"{shape}s" for shape in (*SHAPES, "shape")}
+_QUESTION_WORDS = (
+    *("above", "an", "and", "are", "arrow", "bar", "below", "bigger", "biggest", "clock", "color", "column"),
+    *("describe", "does", "down", "eat", "eats", "form", "hour", "how", "is", "it", "left", "live", "many"),
+    *("minutes", "name", "next", "no", "number", "of", "on", "past", "picture", "point", "price", "right", "row"),
+    *("say", "shape", "shortest", "show", "sign", "smaller", "symbol", "tallest", "than", "the", "there"),
+    *("thermometer", "to", "total", "up", "value", "way", "what", "where", "which", "word", "yes"),
+)
+WORDS: Final = tuple(
+    dict.fromkeys(
+        [*_QUESTION_WORDS, *COLORS, "grey", *SHAPES, *PLURALS.values(), *NUMBER_WORDS, *ANIMALS, *FOODS, *HOMES]
+    )
+)
+CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+PUNCTUATION: Final = "?,."
+CONTINUATION: Final = "##"
+VOCABULARY: Final = (*WORDS, *PUNCTUATION, *CHARACTERS, *(CONTINUATION + character for character in CHARACTERS))
+
+_WORD_SET = frozenset(WORDS)
+_PIECES = re.compile(r"\s*(?:([a-z0-9]+)|([?,.]))")
+
+
+def tokenize(text: str) -> list[str]:
+    """Cut a question or an answer into entries of ``VOCABULARY``.
+
+    Raises:
+        ValueError: If the text has a character that the suite does not use.
+    """
+    tokens: list[str] = []
+    position = 0
+    while position < len(text):
+        match = _PIECES.match(text, position)
+        if match is None:
+            raise ValueError(f"text: the suite writes with a-z, 0-9, spaces and '?,.' only, got {text!r}")
+        word, sign = match.groups()
+        tokens += [sign] if word is None else [word] if word in _WORD_SET else spell(word)
+        position = match.end()
+    return tokens
+
+
+def spell(word: str) -> list[str]:
+    """Cut a word into characters."""
+    return [word[0], *(CONTINUATION + character for character in word[1:])]
+
+
+def is_spelled(word: str) -> bool:
+    """Say whether a word is sure to be spelled: it is no entry of ``WORDS`` and does not begin with one."""
+    return not word.startswith(WORDS)
