@@ -1,7 +1,7 @@
 """Captions into words the way CIDEr-D expects: Penn Treebank tokens in lower case, without punctuation.
 
 The published scorer calls a Java program for this. These rules give the same words on everyday captions. They leave out
-what captions hardly contain: web and mail addresses, abbreviations beyond those below, and words like ``y'all``.
+what captions hardly contain: web and mail addresses, abbreviations beyond those below, words like ``y'all``.
 """
 
 import re

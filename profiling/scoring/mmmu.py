@@ -29,7 +29,7 @@ def parse_option(prediction: str, options: Sequence[str]) -> int | None:
     Of several the one mentioned last counts.
     """
     text = prediction
-    for mark in _STRIPPED:  # one kind after the other, as officially: what comes off first cannot come off again
+    for mark in _STRIPPED:  # one kind after the other, as officially: a period within quotes stays
         text = text.strip(mark)
     text = f" {text} "
     labels = option_labels(options)

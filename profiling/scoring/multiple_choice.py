@@ -28,7 +28,7 @@ def parse_choice(prediction: str, options: Sequence[str]) -> int | None:
     do not count.
 
     Raises:
-        ValueError: If two options are equal but for case.
+        ValueError: If there are no options, or two are equal but for case.
     """
     texts = _distinct(options)
     text = prediction.strip().lower()
@@ -46,7 +46,7 @@ def nearest_choice(prediction: str, options: Sequence[str]) -> int:
     smallest edit distance. Letters mean nothing here.
 
     Raises:
-        ValueError: If two options are equal but for case.
+        ValueError: If there are no options, or two are equal but for case.
     """
     texts = _distinct(options)
     text = prediction.strip().lower()
@@ -59,6 +59,8 @@ def nearest_choice(prediction: str, options: Sequence[str]) -> int:
 
 
 def _distinct(options: Sequence[str]) -> list[str]:
+    if not options:
+        raise ValueError("options: must be >= 1, got none")
     texts = [option.strip().lower() for option in options]
     if len(set(texts)) < len(texts):
         raise ValueError(f"options: must differ in more than case, got {list(options)}")

@@ -5,7 +5,16 @@ from enum import StrEnum
 
 
 class ScoreName(StrEnum):
-    """How an answer is scored. Values under different names are not comparable."""
+    """How an answer is scored. Values under different names are not comparable.
+
+    * ``vqa_official``, ``vqa_molmo``: VQA soft accuracy, by the official rule and by Molmo's shorter one.
+    * ``anls``: closeness in letters to the closest answer.
+    * ``exact_match``, ``exact_match_number_words``: equality but for case; the latter takes ``three`` for ``3``.
+    * ``multiple_choice``, ``multiple_choice_nearest``: the option named by its text or letter; the latter guesses the
+      nearest one, as Molmo's evaluation does, where none is named, so that nonsense scores like chance.
+    * ``mmmu``: an option's letter or an open answer found in free text.
+    * ``cider_d``: agreement of a caption with what people wrote, 0 to 10.
+    """
 
     VQA_OFFICIAL = "vqa_official"
     VQA_MOLMO = "vqa_molmo"

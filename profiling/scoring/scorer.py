@@ -26,8 +26,7 @@ def score(name: ScoreName, prediction: str, sample: Sample) -> Score:
         raise ValueError(
             f"score {name}: weighs phrases by a whole dataset's references, build a Scorer from its samples"
         )
-    if not sample.answers:
-        raise ValueError(f"{_place(sample)}: has no answers, so nothing can be scored by {name}")
+    _require_answers(name, sample)
     text = prediction.strip()
     if name in _TEXT_SCORES:
         return Score(name=name, value=_TEXT_SCORES[name](text, sample.answers))
@@ -82,13 +81,17 @@ class Scorer:
         """
         if self.corpus is None:
             return score(self.name, prediction, sample)
-        if not sample.answers:
-            raise ValueError(f"{_place(sample)}: has no reference captions, so nothing can be scored by {self.name}")
+        _require_answers(self.name, sample)
         return Score(name=self.name, value=cider_d(prediction, sample.answers, self.corpus))
 
 
 def _place(sample: Sample) -> str:
     return f"{sample.dataset}/{sample.split}/{sample.sample_id}"
+
+
+def _require_answers(name: ScoreName, sample: Sample) -> None:
+    if not sample.answers:
+        raise ValueError(f"{_place(sample)}: has no answers, so nothing can be scored by {name}")
 
 
 def _number_words(prediction: str, sample: Sample) -> tuple[float, bool]:
