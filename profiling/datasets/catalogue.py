@@ -26,6 +26,7 @@ from profiling.datasets.json_lines import SPLIT, read_json_lines
 from profiling.datasets.official import DatasetError
 from profiling.datasets.root import find_root
 from profiling.datasets.sample import Sample
+from profiling.scoring.result import ScoreName
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class DatasetEntry:
         splits: Its parts.
         default_split: The part that is read when none is named: one with answers, not trained on by the Molmo models
             where there is such a part.
-        score: Name of its score.
+        score: How its answers are scored.
         task: What it asks.
         style: Answering style in the prompt.
         options_style: Style of its questions with options, if another.
@@ -65,7 +66,7 @@ class DatasetEntry:
     read: Reader
     splits: tuple[str, ...]
     default_split: str
-    score: str
+    score: ScoreName
     task: TaskType
     style: str
     max_new_tokens: int
@@ -83,7 +84,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=coco_2014_vqa.read,
         splits=tuple(coco_2014_vqa.SPLITS),
         default_split="validation",
-        score="vqa_official",
+        score=ScoreName.VQA_OFFICIAL,
         task=TaskType.GENERAL,
         style="vqa2",
         max_new_tokens=12,
@@ -92,7 +93,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=okvqa.read,
         splits=tuple(okvqa.SPLITS),
         default_split="validation",
-        score="vqa_official",
+        score=ScoreName.VQA_OFFICIAL,
         task=TaskType.GENERAL,
         style="okvqa",
         max_new_tokens=12,
@@ -101,7 +102,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=text_vqa.read,
         splits=tuple(text_vqa.SPLITS),
         default_split="validation",
-        score="vqa_official",
+        score=ScoreName.VQA_OFFICIAL,
         task=TaskType.SCENE_TEXT,
         style="text_vqa",
         max_new_tokens=32,
@@ -110,7 +111,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=st_qa.read,
         splits=tuple(st_qa.SPLITS),
         default_split="validation",
-        score="anls",
+        score=ScoreName.ANLS,
         task=TaskType.SCENE_TEXT,
         style="st_qa",
         max_new_tokens=32,
@@ -119,7 +120,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=doc_qa.read,
         splits=tuple(doc_qa.SPLITS),
         default_split="validation",
-        score="anls",
+        score=ScoreName.ANLS,
         task=TaskType.DOCUMENTS,
         style="doc_qa",
         max_new_tokens=32,
@@ -128,7 +129,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=tally_qa.read,
         splits=tuple(tally_qa.SPLITS),
         default_split="test",
-        score="exact_match",
+        score=ScoreName.EXACT_MATCH,
         task=TaskType.COUNTING,
         style="tally_qa",
         max_new_tokens=12,
@@ -137,7 +138,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=science_qa_img.read,
         splits=tuple(science_qa_img.SPLITS),
         default_split="validation",
-        score="multiple_choice",
+        score=ScoreName.MULTIPLE_CHOICE,
         task=TaskType.SCIENCE,
         style="science_qa",
         max_new_tokens=12,
@@ -147,7 +148,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=mmmu.read,
         splits=tuple(mmmu.SPLITS),
         default_split="validation",
-        score="mmmu",
+        score=ScoreName.MMMU,
         task=TaskType.SCIENCE,
         style="vqa2",
         options_style="a_okvqa_mc",
@@ -157,7 +158,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=coco_caption.read,
         splits=tuple(coco_caption.SPLITS),
         default_split="validation",
-        score="cider_d",
+        score=ScoreName.CIDER_D,
         task=TaskType.CAPTIONS,
         style="coco_captioning",
         max_new_tokens=64,
@@ -166,7 +167,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         read=easy_vqa.read,
         splits=tuple(easy_vqa.SPLITS),
         default_split="test",
-        score="exact_match",
+        score=ScoreName.EXACT_MATCH,
         task=TaskType.GENERAL,
         style="vqa2",
         max_new_tokens=12,
@@ -189,7 +190,7 @@ def dataset_entry(name: str) -> DatasetEntry:
             read=lambda _root, _split: read_json_lines(Path(name)),
             splits=(SPLIT,),
             default_split=SPLIT,
-            score="exact_match",
+            score=ScoreName.EXACT_MATCH,
             task=TaskType.GENERAL,
             style="vqa2",
             options_style="a_okvqa_mc",
