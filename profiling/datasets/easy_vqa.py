@@ -27,10 +27,15 @@ def installed_or_root(root: Path | str | None) -> Path:
     Raises:
         DatasetError: If the package is not installed either and no root is named.
     """
-    package = find_spec(NAME)
-    if package is None or package.origin is None or (root is not None and (Path(root) / NAME).is_dir()):
+    if root is not None and (Path(root) / NAME).is_dir():
         return find_root(root)
-    return Path(package.origin).parents[1]
+    package = find_spec(NAME)
+    if package is not None and package.origin is not None:
+        return Path(package.origin).parents[1]
+    try:
+        return find_root(root)
+    except DatasetError as err:
+        raise DatasetError(f"{NAME}: pip install easy-vqa, or: {err}") from err
 
 
 def read(root: Path, split: str) -> list[Sample]:
