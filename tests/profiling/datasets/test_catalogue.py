@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, NamedTuple
+
+import pytest
+
+from profiling.datasets.catalogue import CATALOGUE, dataset_entry, read_dataset
+from profiling.datasets.official import DatasetError
+from profiling.datasets.prompt import prompt_text
+from profiling.scoring import Scorer
+from tests.dataset_files import edit_json, write_all
+
+
+class JsonFile(NamedTuple):
+    """An annotation file of a dataset's default split: where its records are, a field of theirs, and their id's."""
+
+    dataset: str
+    name: str
+    key: str | None
+    field: str
+    id_field: str
+
+    def records(self, content: Any) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = content if self.key is None else content[self.key]
+        return records
+
+
+JSON_FILES = [
+    JsonFile("coco_2014_vqa", "v2_OpenEnded_mscoco_val2014_questions.json", "questions", "question", "question_id"),
+    JsonFile("coco_2014_vqa", "v2_mscoco_val2014_annotations.json", "annotations", "answers", "question_id"),
+    JsonFile("okvqa", "mscoco_val2014_annotations.json", "annotations", "answers", "question_id"),
+    JsonFile("text_vqa", "TextVQA_0.5.1_val.json", "data", "image_id", "question_id"),
+    JsonFile("st_qa", "train_task_3.json", "data", "file_path", "question_id"),
+    JsonFile("doc_qa", "val_v1.0_withQT.json", "data", "image", "questionId"),
+    JsonFile("tally_qa", "test.json", None, "answer", "question_id"),
+    JsonFile("coco_caption", "captions_val2014.json", "annotations", "caption", "id"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_all(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_dataset_is_read_with_images_that_open(root: Path, name: str) -> None:
+    samples = read_dataset(name, root=root)
+    assert len({sample.sample_id for sample in samples}) == len(samples)
+    for sample in samples:
+        assert (sample.dataset, sample.split) == (name, CATALOGUE[name].default_split)
+        assert sample.answers
+        assert sample.question
+        assert not sample.options or set(sample.answers) <= set(sample.options)
+    assert samples[0].image.open().mode == "RGB"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_dataset_is_asked_and_scored_by_its_own_rule(root: Path, name: str) -> None:
+    entry, samples = CATALOGUE[name], read_dataset(name, root=root)
+    scorer = Scorer.for_samples(entry.score, samples)
+    for sample in samples[:5]:
+        assert prompt_text(sample).startswith(sample.question)
+        answer = sample.answers[0]
+        text = ascii_uppercase[sample.options.index(answer)] if sample.options else answer
+        assert scorer.score(text, sample).value > scorer.score("nonsense", sample).value == 0
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_unknown_split_is_refused(root: Path, name: str) -> None:
+    entry = CATALOGUE[name]
+    assert entry.default_split in entry.splits
+    with pytest.raises(DatasetError, match=rf"{name}: split: expected one of {', '.join(entry.splits)}, found 'val'"):
+        read_dataset(name, "val", root=root)
+
+
+@pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: file.name)
+def test_a_missing_or_cut_file_is_named(root: Path, file: JsonFile) -> None:
+    path = root / file.dataset / file.name
+    path.write_bytes(path.read_bytes()[:-20])
+    cut = rf"{file.name}: line 1, column \d+: not JSON: .*, the file may be cut short"
+    with pytest.raises(DatasetError, match=cut):
+        read_dataset(file.dataset, root=root)
+    path.unlink()
+    with pytest.raises(DatasetError, match=rf"{file.name}: no such file; {file.name} of .* belongs there"):
+        read_dataset(file.dataset, root=root)
+
+
+@pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: file.name)
+def test_a_wrong_record_is_named(root: Path, file: JsonFile) -> None:
+    where = rf"{file.name}: \w+\[\d+\] \(.*{file.id_field} \d+\): {file.field}: "
+    path = root / file.dataset / file.name
+    whole = path.read_text()
+    edit_json(path, lambda content: file.records(content)[-1].update({file.field: {"no": 1}}))
+    with pytest.raises(DatasetError, match=rf"{where}Input should be .*, got {{'no': 1}}"):
+        read_dataset(file.dataset, root=root)
+    path.write_text(whole)
+    edit_json(path, lambda content: file.records(content)[-1].pop(file.field))
+    with pytest.raises(DatasetError, match=f"{where}required field is missing"):
+        read_dataset(file.dataset, root=root)
+
+
+@pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: file.name)
+def test_an_id_that_occurs_twice_is_named(root: Path, file: JsonFile) -> None:
+    path = root / file.dataset / file.name
+    edit_json(path, lambda content: file.records(content).append(file.records(content)[0]))
+    taken = rf"{file.name}: \w+\[\d+\]: .*{file.id_field} \d+ is taken, \w+\[0\] has it too"
+    with pytest.raises(DatasetError, match=taken):
+        read_dataset(file.dataset, root=root)
+
+
+def test_an_unknown_dataset_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"dataset_names: expected some of coco_2014_vqa, .*, found 'vqa_v2'"):
+        dataset_entry("vqa_v2")
+
+
+def test_the_root_comes_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLMO_DATA_DIR", str(root))
+    assert len(read_dataset("text_vqa")) == 1
+
+
+def test_a_subset_is_drawn_by_the_seed_and_keeps_the_order(root: Path) -> None:
+    def ids(num_samples: int, seed: int) -> list[str]:
+        return [sample.sample_id for sample in read_dataset("st_qa", root=root, num_samples=num_samples, seed=seed)]
+
+    whole = [sample.sample_id for sample in read_dataset("st_qa", root=root)]
+    assert ids(1024, 0) == whole
+    drawn = ids(50, 1)
+    assert drawn == ids(50, 1) != ids(50, 2)
+    assert [own_id for own_id in whole if own_id in set(drawn)] == drawn
+    assert set(drawn) < set(ids(100, 1))
+
+
+@pytest.mark.parametrize("num_samples", [0, 4])
+def test_a_number_of_samples_that_there_is_not_is_refused(root: Path, num_samples: int) -> None:
+    wrong = f"coco_2014_vqa: validation: num_samples: expected 1 to 3, as many as there are, found {num_samples}"
+    with pytest.raises(DatasetError, match=wrong):
+        read_dataset("coco_2014_vqa", root=root, num_samples=num_samples)
+
+
+def test_an_empty_dataset_is_refused(root: Path) -> None:
+    edit_json(root / "text_vqa" / "TextVQA_0.5.1_val.json", lambda content: content["data"].clear())
+    with pytest.raises(DatasetError, match="text_vqa: validation: holds no samples"):
+        read_dataset("text_vqa", root=root)
+
+
+def test_only_what_the_molmo_loader_gets_wrong_differs_with_it(root: Path) -> None:
+    for name in CATALOGUE:
+        is_same = read_dataset(name, root=root) == read_dataset(name, root=root, molmo_compat=True)
+        assert is_same == (name != "science_qa_img")
+
+
+def test_a_file_of_questions_is_a_dataset_and_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOLMO_DATA_DIR", raising=False)
+    Path("robots.jsonl").write_text(json.dumps({"image": "a.png", "question": "What?", "answers": ["x"]}) + "\n")
+    (sample,) = read_dataset("robots.jsonl")
+    assert (sample.dataset, sample.split) == ("robots", "all")
+
+
+def test_questions_with_options_may_have_a_style_of_their_own(root: Path) -> None:
+    entry = dataset_entry("mmmu")
+    styles = {sample.tags["question_type"]: entry.prompt_style(sample) for sample in read_dataset("mmmu", root=root)}
+    assert styles == {"multiple-choice": "a_okvqa_mc", "open": "vqa2"}
+    science = dataset_entry("science_qa_img")
+    assert {science.prompt_style(sample) for sample in read_dataset("science_qa_img", root=root)} == {"science_qa"}
