@@ -20,7 +20,7 @@ class Draws:
 
     def __init__(self, name: str, *, may_be_unseen: bool) -> None:
         self._random = Random(name).random  # noqa: S311
-        self._may_be_unseen = may_be_unseen
+        self.may_be_unseen = may_be_unseen
 
     def chance(self, probability: float) -> bool:
         """Say yes that often."""
@@ -45,9 +45,9 @@ class Draws:
 
     def allows(self, combination: str) -> bool:
         """Say whether a combination may be shown: in training, those that are held out may not."""
-        return self._may_be_unseen or not is_held_out(combination)
+        return self.may_be_unseen or not is_held_out(combination)
 
 
 def is_held_out(combination: str) -> bool:
-    """Say whether training never shows a combination, such as ``red star`` or the word on a sign: one in six."""
+    """Say whether training never shows a combination, such as the word on a sign: one in six."""
     return crc32(combination.encode()) % 6 == 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
-from profiling.suite.draws import Draws, is_held_out
+from profiling.suite.draws import Draws
 from profiling.suite.marks import PICTURE_POINTS
 from profiling.suite.palette import COLORS
 from profiling.suite.sprites import SHAPES
@@ -33,8 +33,11 @@ class Thing(NamedTuple):
         return f"an {self}" if self.color[0] in "aeiou" else f"a {self}"
 
 
+# What training never shows: of each color one or two shapes, so that every color and every shape is learned.
 UNSEEN_THINGS: Final = frozenset(
-    thing for thing in map(Thing._make, product(COLOR_NAMES, SHAPES)) if is_held_out(str(thing))
+    Thing(color, shape)
+    for (i, color), (j, shape) in product(enumerate(COLOR_NAMES), enumerate(SHAPES))
+    if (i + j) % 6 == 0
 )
 
 
@@ -42,7 +45,7 @@ def draw_thing(draws: Draws, *, colors: Sequence[str] = COLOR_NAMES, shapes: Seq
     """Choose a thing of some colors and shapes; training gets no unseen ones."""
     while True:
         thing = Thing(draws.one_of(colors), draws.one_of(shapes))
-        if thing not in UNSEEN_THINGS or draws.allows(str(thing)):
+        if draws.may_be_unseen or thing not in UNSEEN_THINGS:
             return thing
 
 

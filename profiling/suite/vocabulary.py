@@ -41,8 +41,9 @@ PUNCTUATION: Final = "?,."
 CONTINUATION: Final = "##"
 VOCABULARY: Final = (*WORDS, *PUNCTUATION, *CHARACTERS, *(CONTINUATION + character for character in CHARACTERS))
 
-_WORD_SET = frozenset(WORDS)
-_PIECES = re.compile(r"\s*(?:([a-z0-9]+)|([?,.]))")
+_WHOLE = frozenset([*WORDS, *PUNCTUATION])
+_ALLOWED = re.compile(r"[a-z0-9?,. ]*")
+_PIECES = re.compile(r"[a-z0-9]+|[?,.]")
 
 
 def tokenize(text: str) -> list[str]:
@@ -51,15 +52,11 @@ def tokenize(text: str) -> list[str]:
     Raises:
         ValueError: If the text has a character that the suite does not use.
     """
+    if _ALLOWED.fullmatch(text) is None:
+        raise ValueError(f"text: the suite writes with a-z, 0-9, spaces and '{PUNCTUATION}' only, got {text!r}")
     tokens: list[str] = []
-    position = 0
-    while position < len(text):
-        match = _PIECES.match(text, position)
-        if match is None:
-            raise ValueError(f"text: the suite writes with a-z, 0-9, spaces and '?,.' only, got {text!r}")
-        word, sign = match.groups()
-        tokens += [sign] if word is None else [word] if word in _WORD_SET else spell(word)
-        position = match.end()
+    for piece in _PIECES.findall(text):
+        tokens += [piece] if piece in _WHOLE else spell(piece)
     return tokens
 
 

@@ -1,0 +1,178 @@
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiling.suite.draws import is_held_out
+from profiling.suite.families import FAMILIES
+from profiling.suite.marks import PICTURE_POINTS, Shape, Symbol, Text
+from profiling.suite.puzzle import Puzzle
+from profiling.suite.sprites import text_width
+from profiling.suite.suite import SPLITS, PuzzleKey
+from profiling.suite.text import LETTERS
+from profiling.suite.things import UNSEEN_THINGS, Thing
+from profiling.suite.vocabulary import VOCABULARY, tokenize
+from tests.puzzle_solver import describes, shapes_of, solve, texts_of
+
+KEYS = st.builds(
+    PuzzleKey,
+    family=st.sampled_from(list(FAMILIES)),
+    split=st.sampled_from(SPLITS),
+    index=st.integers(0, 10**9),
+    seed=st.integers(0, 99),
+)
+# Share of the most frequent answer, and of the questions that are answered by the kind of question alone.
+MOST_MAJORITY = {
+    "scenes": 0.25,
+    "text": 0.02,
+    "counting": 0.13,
+    "tables": 0.03,
+    "choice": 0.08,
+    "facts": 0.04,
+    "captions": 0.02,
+}
+MOST_BLIND = {
+    "scenes": 0.35,
+    "text": 0.02,
+    "counting": 0.13,
+    "tables": 0.03,
+    "choice": 0.2,
+    "facts": 0.06,
+    "captions": 0.02,
+}
+
+
+def puzzles(family: str, split: str, count: int) -> list[Puzzle]:
+    return [PuzzleKey(family=family, split=split, index=index).make() for index in range(count)]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(KEYS)
+def test_the_picture_gives_the_answer(key: PuzzleKey) -> None:
+    puzzle = key.make()
+    if key.family == "captions":
+        assert all(describes(sentence, puzzle.picture) for sentence in puzzle.answers)
+    else:
+        assert solve(key.family, puzzle) == puzzle.answers[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(KEYS)
+def test_questions_and_answers_are_short_and_of_the_closed_vocabulary(key: PuzzleKey) -> None:
+    puzzle = key.make()
+    assert len(tokenize(puzzle.question)) <= 24
+    assert all(len(tokenize(answer)) <= 8 for answer in puzzle.answers)
+    assert set(tokenize(" ".join([puzzle.question, *puzzle.answers]))) <= set(VOCABULARY)
+
+
+@settings(max_examples=300, deadline=None)
+@given(KEYS)
+def test_nothing_sticks_out_of_the_picture(key: PuzzleKey) -> None:
+    for mark in key.make().picture.marks:
+        match mark:
+            case Shape() | Symbol():
+                half_width = half_height = mark.size / 2
+            case Text():
+                half_width, half_height = text_width(mark.text, mark.height) / 2, mark.height / 2
+            case _:
+                continue
+        for middle, half in ((mark.x, half_width), (mark.y, half_height)):
+            assert middle - half >= -1
+            assert middle + half <= PICTURE_POINTS + 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_answer_is_much_more_frequent_than_others(family: str) -> None:
+    seen = puzzles(family, "train", 3000)
+    answers = Counter(puzzle.answers[0] for puzzle in seen)
+    assert answers.most_common(1)[0][1] / len(seen) <= MOST_MAJORITY[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_question_alone_does_not_tell_the_answer(family: str) -> None:
+    answers_of_kind = defaultdict[str, Counter[str]](Counter)
+    for puzzle in puzzles(family, "train", 3000):
+        answers_of_kind[puzzle.kind][puzzle.answers[0]] += 1
+    tests = puzzles(family, "test", 1000)
+    is_right = [puzzle.answers[0] == answers_of_kind[puzzle.kind].most_common(1)[0][0] for puzzle in tests]
+    assert sum(is_right) / len(tests) <= MOST_BLIND[family]
+
+
+def test_every_option_is_right_equally_often() -> None:
+    tests = puzzles("choice", "test", 2000)
+    assert all(puzzle.answers[0] in puzzle.options and len(set(puzzle.options)) == 4 for puzzle in tests)
+    places = Counter(puzzle.options.index(puzzle.answers[0]) for puzzle in tests)
+    assert [places[place] / len(tests) for place in range(4)] == pytest.approx([0.25] * 4, abs=0.04)
+
+
+def test_numbers_among_the_options_are_right_equally_often_by_rank() -> None:
+    tests = [puzzle for puzzle in puzzles("choice", "test", 6000) if puzzle.options[0].isdigit()]
+    ranks = Counter(sorted(map(int, puzzle.options)).index(int(puzzle.answers[0])) for puzzle in tests)
+    assert [ranks[rank] / len(tests) for rank in range(4)] == pytest.approx([0.25] * 4, abs=0.04)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_easy_and_hard_members_are_both_frequent(family: str) -> None:
+    is_hard = [puzzle.is_hard for puzzle in puzzles(family, "test", 1000)]
+    assert 0.35 < sum(is_hard) / len(is_hard) < 0.65
+
+
+@pytest.mark.parametrize("family", ["scenes", "counting", "captions"])
+def test_training_never_shows_some_colors_of_some_shapes_but_tests_do(family: str) -> None:
+    def things(split: str) -> set[Thing]:
+        marks = [shape for puzzle in puzzles(family, split, 1000) for shape in shapes_of(puzzle.picture)]
+        return {Thing(shape.color, shape.kind) for shape in marks}
+
+    assert len(UNSEEN_THINGS) == 13
+    assert not things("train") & UNSEEN_THINGS
+    assert things("test") >= UNSEEN_THINGS
+
+
+def test_every_color_and_every_shape_is_seen_in_several_things() -> None:
+    assert max(Counter(thing.color for thing in UNSEEN_THINGS).values()) == 2
+    assert max(Counter(thing.shape for thing in UNSEEN_THINGS).values()) == 2
+
+
+def test_training_never_shows_some_words_and_values_but_tests_do() -> None:
+    for family, prefix in (("text", ""), ("tables", "value ")):
+        for split in ("train", "test"):
+            shown = [puzzle for puzzle in puzzles(family, split, 500) if puzzle.kind not in ("name", "price", "total")]
+            texts = {text.text.lower() for puzzle in shown for text in texts_of(puzzle.picture)}
+            texts -= set("abcdefghijklmnopqrstuvwxyz")  # headers
+            assert any(is_held_out(prefix + text) for text in texts) == (split == "test")
+
+
+@pytest.mark.parametrize("family", ["scenes", "text", "counting", "tables", "captions"])
+def test_what_is_unseen_is_marked_so(family: str) -> None:
+    assert not any(puzzle.is_unseen for puzzle in puzzles(family, "train", 500))
+    is_unseen = [puzzle.is_unseen for puzzle in puzzles(family, "test", 500)]
+    assert 0.05 < sum(is_unseen) / len(is_unseen) < 0.4
+
+
+def test_training_knows_every_symbol_and_shows_each_in_other_pictures() -> None:
+    numbers = Counter(
+        mark.number
+        for puzzle in puzzles("facts", "train", 4000)
+        for mark in puzzle.picture.marks
+        if isinstance(mark, Symbol)
+    )
+    assert sorted(numbers) == list(range(800))
+
+
+def test_letters_of_hard_signs_are_too_small_for_the_lowest_tier() -> None:
+    for puzzle in puzzles("text", "test", 300):
+        heights = [text.height for text in texts_of(puzzle.picture)]
+        letters = LETTERS[puzzle.kind]
+        assert max(heights) <= letters.high
+        assert puzzle.is_hard == (max(heights) < 20)
+
+
+def test_where_people_differ_there_are_ten_answers_in_two_spellings() -> None:
+    counting = puzzles("counting", "test", 50)
+    assert {len(puzzle.answers) for puzzle in counting} == {10}
+    two = next(puzzle for puzzle in counting if puzzle.answers[0] == "2")
+    assert Counter(two.answers) == {"2": 7, "two": 3}
+    gray = next(puzzle for puzzle in puzzles("scenes", "test", 200) if puzzle.answers[0] == "gray")
+    assert Counter(gray.answers) == {"gray": 7, "grey": 3}
+    assert all(len(puzzle.answers) >= 2 for puzzle in puzzles("captions", "test", 50))
