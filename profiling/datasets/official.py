@@ -1,7 +1,7 @@
 """Official files of datasets: JSON that is read whole and checked record by record."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,8 +83,8 @@ class OfficialFile:
             raise DatasetError(f"{self.path}: {where}expected a list, found {_kind(rows)}")
         return rows
 
-    def records(self, model: type[Record], *, id_fields: tuple[str, ...], key: str | None = None) -> list[Record]:
-        """Check the records of a list.
+    def records(self, model: type[Record], *, id_fields: tuple[str, ...], key: str | None = None) -> Iterator[Record]:
+        """Check the records of a list, one after the other: millions of them at once would be slow to keep.
 
         Args:
             model: What a record holds.
@@ -94,17 +94,16 @@ class OfficialFile:
         Raises:
             DatasetError: If a record is wrong or its id occurs twice.
         """
-        records: list[Record] = []
         index_by_id: dict[tuple[object, ...], int] = {}
         for index, row in enumerate(self.rows(key)):
             where = f"{key or 'records'}[{index}]"
-            records.append(self.record(model, row, where=where, id_fields=id_fields))
-            own_id = tuple(getattr(records[-1], field) for field in id_fields)
+            record = self.record(model, row, where=where, id_fields=id_fields)
+            own_id = tuple(getattr(record, field) for field in id_fields)
             first = index_by_id.setdefault(own_id, index)
             if first != index:
                 name = " ".join(f"{field} {value}" for field, value in zip(id_fields, own_id, strict=True))
                 raise DatasetError(f"{self.path}: {where}: {name} is taken, {key or 'records'}[{first}] has it too")
-        return records
+            yield record
 
     def record(self, model: type[Record], row: object, *, where: str, id_fields: tuple[str, ...] = ()) -> Record:
         """Check one record.

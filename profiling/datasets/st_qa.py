@@ -43,7 +43,7 @@ def read(root: Path, split: str) -> list[Sample]:
     part = split_name(SPLITS, split, dataset=NAME)
     file = OfficialFile(path=root / NAME / f"{part}_task_3.json", source=SOURCE)
     model = _Question if split == "test" else _AnsweredQuestion
-    questions = _of_split(file.records(model, id_fields=("question_id",), key="data"), split)
+    questions = _of_split(list(file.records(model, id_fields=("question_id",), key="data")), split)
     # Unpacked from the official archives, images lie in a folder for the part; in the Molmo layout they do not.
     images = root / NAME / f"{part}_imgs"
     images = images if images.is_dir() else root / NAME

@@ -35,7 +35,7 @@ def read(root: Path, split: str) -> list[Sample]:
     """
     file = OfficialFile(path=root / NAME / f"{split_name(SPLITS, split, dataset=NAME)}.json", source=SOURCE)
     # Each source numbers its questions.
-    questions = file.records(_Question, id_fields=("data_source", "question_id"))
+    questions = list(file.records(_Question, id_fields=("data_source", "question_id")))
     twins = coco_twins(root)
     return [
         Sample(

@@ -30,6 +30,12 @@ class VqaAnnotation(OfficialRecord):
     question_type: str | None = None
     answer_type: str | None = None
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What results are reported apart by."""
+        tags = {"question_type": self.question_type, "answer_type": self.answer_type}
+        return {name: value for name, value in tags.items() if value is not None}
+
 
 class VqaQuestion(OfficialRecord):
     """A question about a COCO image."""
@@ -63,9 +69,8 @@ def read_vqa_files(
     Raises:
         DatasetError: If a file is missing or broken, or questions and annotations do not match.
     """
-    asked = questions.records(VqaQuestion, id_fields=("question_id",), key="questions")
-    known = [] if annotations is None else _annotations(annotations, annotation_model, asked, questions.path)
-    by_question = {annotation.question_id: annotation for annotation in known}
+    asked = list(questions.records(VqaQuestion, id_fields=("question_id",), key="questions"))
+    known = {} if annotations is None else _known(annotations, annotation_model, asked, questions.path)
     return [
         Sample(
             dataset=dataset,
@@ -74,19 +79,21 @@ def read_vqa_files(
             image_id=coco_image_id(question.image_id),
             image=coco_image(root, image_folder, question.image_id),
             question=question.question,
-            answers=_answers(by_question.get(question.question_id)),
-            tags=_tags(by_question.get(question.question_id)),
+            answers=answers,
+            tags=tags,
         )
         for question in asked
+        for answers, tags in (known.get(question.question_id, ((), {})),)
     ]
 
 
-def _annotations(
+def _known(
     file: OfficialFile, model: type[VqaAnnotation], asked: list[VqaQuestion], questions_path: Path
-) -> list[VqaAnnotation]:
-    annotations = file.records(model, id_fields=("question_id",), key="annotations")
+) -> dict[int, tuple[tuple[str, ...], dict[str, str]]]:
+    """Return the answers to each question, and its tags."""
+    known = {}
     image_by_question = {question.question_id: question.image_id for question in asked}
-    for index, annotation in enumerate(annotations):
+    for index, annotation in enumerate(file.records(model, id_fields=("question_id",), key="annotations")):
         image_id = image_by_question.pop(annotation.question_id, None)
         if image_id != annotation.image_id:
             expected = "a question" if image_id is None else f"image_id {image_id}"
@@ -94,20 +101,10 @@ def _annotations(
                 f"{file.path}: annotations[{index}] (question_id {annotation.question_id}): expected {expected} of "
                 f"{questions_path}, found image_id {annotation.image_id}"
             )
+        known[annotation.question_id] = tuple(answer.text for answer in annotation.answers), annotation.tags
     if image_by_question:
         raise DatasetError(
             f"{file.path}: expected an annotation of every question of {questions_path}, found none of question_id "
             f"{next(iter(image_by_question))} (and {len(image_by_question) - 1} more)"
         )
-    return annotations
-
-
-def _answers(annotation: VqaAnnotation | None) -> tuple[str, ...]:
-    return () if annotation is None else tuple(answer.text for answer in annotation.answers)
-
-
-def _tags(annotation: VqaAnnotation | None) -> dict[str, str]:
-    if annotation is None:
-        return {}
-    tags = {"question_type": annotation.question_type, "answer_type": annotation.answer_type}
-    return {name: value for name, value in tags.items() if value is not None}
+    return known

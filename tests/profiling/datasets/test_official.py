@@ -17,7 +17,7 @@ def _file(tmp_path: Path, content: object) -> OfficialFile:
 
 
 def _words(file: OfficialFile) -> list[_Word]:
-    return file.records(_Word, id_fields=("id",), key="words")
+    return list(file.records(_Word, id_fields=("id",), key="words"))
 
 
 def test_records_are_read_and_other_fields_left_alone(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_a_wrong_record_is_named(tmp_path: Path, content: object, message: str) 
 
 
 def test_a_file_that_is_the_list_itself(tmp_path: Path) -> None:
-    assert len(_file(tmp_path, [{"id": 1, "word": "a"}]).records(_Word, id_fields=("id",))) == 1
+    assert list(_file(tmp_path, [{"id": 1, "word": "a"}]).records(_Word, id_fields=("id",))) == [_Word(id=1, word="a")]
     with pytest.raises(DatasetError, match=r"records\[0\]: "):
-        _file(tmp_path, [None]).records(_Word, id_fields=("id",))
+        list(_file(tmp_path, [None]).records(_Word, id_fields=("id",)))
     with pytest.raises(DatasetError, match=r"words\.json: expected a list, found null"):
         _file(tmp_path, None).rows()
 
