@@ -80,6 +80,7 @@ class FusedPrefill:
             self._replays[key] = self._record(lambda: self._block(index, top_k, length))
         return self._replays[key]
 
+    @torch.inference_mode()  # also where an engine is warmed up outside of it: a recording has no gradients
     def _block(self, index: int, top_k: int, length: int) -> None:
         block = self._language_model.blocks[index]
         assert isinstance(block, Block)

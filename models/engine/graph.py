@@ -54,7 +54,7 @@ class GraphEngine:
             raise ValueError(f"engine: graph cannot run a model with {reason}, choose eager")
         self._model = model
         self._eager = EagerEngine(model)
-        self._record = record or CudaGraphs()
+        self._record = record or CudaGraphs(model.language_model.head.weight.device)
         self._vision = RecordedVision(model.vision_encoder, self._record)
         self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
         self._prefill = FusedPrefill(model, self._workspace, self._record)

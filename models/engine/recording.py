@@ -13,14 +13,18 @@ Record = Callable[[Call], Call]
 
 
 class CudaGraphs:
-    """Record calls as CUDA graphs that share one pool of memory: they must not run at the same time."""
+    """Record calls as CUDA graphs that share one pool of memory: they must not run at the same time.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where the calls run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._warm_up = torch.cuda.Stream()
+        self._warm_up = torch.cuda.Stream(device)
         # Only recordings use this stream. So what the library keeps for a stream, its workspace for matrix products, is
         # allocated in the pool: elsewhere it could be freed, as torch.compile does, while recorded kernels point to it.
-        self._capture = torch.cuda.Stream(priority=-1)
+        self._capture = torch.cuda.Stream(device, priority=-1)
 
     def __call__(self, call: Call) -> Call:
         """Run a call once, so that its kernels are compiled and loaded, and record it; return its replay."""
@@ -73,6 +77,7 @@ class _Encoding:
         self._crops = crops_NPD
         self._replay = record(self._run)
 
+    @torch.inference_mode()  # also where an engine is warmed up outside of it: a recording has no gradients
     def _run(self) -> None:
         self._features = self._encode(self._crops)
 

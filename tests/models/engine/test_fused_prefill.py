@@ -95,6 +95,19 @@ def test_blocks_are_recorded_once_for_each_top_k_and_padded_length() -> None:
     assert len(recorded) == 4 + 3  # 24, 32 and 40 tokens
 
 
+def test_recording_outside_of_inference_mode_keeps_no_history_for_gradients() -> None:
+    model = mixture()
+    assert model.language_model.head.weight.requires_grad
+
+    def run_and_keep(call: Call) -> Call:
+        call()
+        return call
+
+    shared = make_prefill(model, capacity=8, record=run_and_keep)
+    shared.warm_up(setting_of(model, blocks=(0,)))
+    assert not shared.workspace.prompt.requires_grad
+
+
 @pytest.mark.parametrize("top_k", [2, 3, 6])
 def test_the_mass_of_the_trained_top_k_is_matched(top_k: int) -> None:
     original = mixture()

@@ -28,7 +28,7 @@ class Recorder:
         self.num_recorded = 0
         self.num_replays = 0
         self.fails_at = -1
-        self._graphs = CudaGraphs() if DEVICE == "cuda" else None
+        self._graphs = CudaGraphs(torch.device(DEVICE)) if DEVICE == "cuda" else None
 
     def __call__(self, call: Call) -> Call:
         self.num_recorded += 1
