@@ -143,7 +143,7 @@ def _solve_choice(picture: Picture, question: str) -> str:
 
 
 def _read_clock(picture: Picture, *, asks_minutes: bool) -> str:
-    middle = _only(shapes_of(picture))
+    *_, middle = shapes_of(picture)
     hands = [
         mark for mark in picture.marks if isinstance(mark, Line) and hypot(mark.x0 - middle.x, mark.y0 - middle.y) < 1
     ]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from profiling.suite.marks import PICTURE_POINTS, Box, Line, Mark, Picture, Shape, Symbol, Text
 from profiling.suite.palette import BACKGROUNDS, RGB
-from profiling.suite.sprites import line_mask, plate_mask, shape_mask, symbol_mask, text_mask
+from profiling.suite.sprites import line_mask, shape_mask, symbol_mask, text_mask
 
 
 def draw_picture(picture: Picture, pixels: int) -> Image.Image:
@@ -61,11 +61,15 @@ def _corner(x: float, y: float, mask: Image.Image, scale: float) -> tuple[int, i
 def _draw_box(box: Box, image: Image.Image, scale: float) -> None:
     left, top = round(box.left * scale), round(box.top * scale)
     right, bottom = max(left + 1, round(box.right * scale)), max(top + 1, round(box.bottom * scale))
-    if box.corner:
-        mask = plate_mask(right - left, bottom - top, _length(box.corner, scale))
-        image.paste(RGB[box.color], (left, top), mask)
-    else:
-        image.paste(RGB[box.color], (left, top, right, bottom))
+    corner = _length(box.corner, scale) if box.corner else 0
+    # A cross of two boxes, and a disc in each corner: masks of whole boxes would be too many to keep.
+    image.paste(RGB[box.color], (left + corner, top, right - corner, bottom))
+    if corner:
+        image.paste(RGB[box.color], (left, top + corner, right, bottom - corner))
+        disc = shape_mask("circle", 2 * corner, 0)
+        for x in (left, right - 2 * corner):
+            for y in (top, bottom - 2 * corner):
+                image.paste(RGB[box.color], (x, y), disc)
 
 
 def _draw_line(line: Line, image: Image.Image, scale: float) -> None:

@@ -43,10 +43,9 @@ def clock_marks(draws: Draws, hour: int, minute: int, radius: float) -> list[Mar
     """Draw a clock with the numbers 3, 6, 9 and 12 and a mark at the other hours."""
     slack = PICTURE_POINTS / 2 - radius - 4
     x, y = PICTURE_POINTS / 2 + draws.between(-slack, slack), PICTURE_POINTS / 2 + draws.between(-slack, slack)
-    rim = 0.94 * radius
     marks: list[Mark] = [
-        Box(color="ink", left=x - radius, top=y - radius, right=x + radius, bottom=y + radius, corner=radius),
-        Box(color="paper", left=x - rim, top=y - rim, right=x + rim, bottom=y + rim, corner=rim),
+        Shape(kind="circle", color="ink", x=x, y=y, size=2 * radius),
+        Shape(kind="circle", color="paper", x=x, y=y, size=1.88 * radius),
     ]
     ticks = [_Hand(number / 12, 0.78, 0.88, "ink", 0.025) for number in range(12) if number % 3]
     hands = [

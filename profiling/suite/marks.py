@@ -46,7 +46,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A filled rectangle; ``corner`` is the radius of its corners."""
+    """A filled rectangle; ``corner`` is the radius of its corners, at most half of a side."""
 
     color: str
     left: float

@@ -165,12 +165,3 @@ def line_mask(right: int, down: int, width: int) -> Image.Image:
     ]
     ImageDraw.Draw(mask).polygon([(x * _FINER, y * _FINER) for x, y in corners], fill=255)
     return mask.reduce(_FINER)
-
-
-@lru_cache(maxsize=1024)
-def plate_mask(width: int, height: int, corner: int) -> Image.Image:
-    """Draw a rectangle with round corners."""
-    mask = Image.new("L", (width * _FINER, height * _FINER))
-    box = (0, 0, mask.width - 1, mask.height - 1)
-    ImageDraw.Draw(mask).rounded_rectangle(box, radius=corner * _FINER, fill=255)
-    return mask.reduce(_FINER)
