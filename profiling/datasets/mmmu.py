@@ -60,7 +60,9 @@ def read(root: Path, split: str) -> list[Sample]:
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """Return a subject's files: one, or as many as the first one's name says."""
-    first = next(iter(sorted(folder.glob(f"{split}-00000-of-*.parquet"))), folder / f"{split}-00000-of-00001.parquet")
+    first = next(
+        iter(sorted(folder.glob(f"{split}-00000-of-{'[0-9]' * 5}.parquet"))), folder / f"{split}-00000-of-00001.parquet"
+    )
     require_file(first, SOURCE)
     count = first.stem.rpartition("-")[2]
     paths = [folder / f"{split}-{number:05}-of-{count}.parquet" for number in range(int(count))]
@@ -80,27 +82,35 @@ def _read_shard(path: Path, subject: str, split: str) -> Iterator[Sample]:
         raise DatasetError(f"{path}: not a Parquet file, or cut short: {err}") from err
     for group, rows in enumerate(groups):
         for index, row in enumerate(rows):
-            where = f"{path}: row group {group}, row {index}"
-            try:
-                question = _Question.model_validate(row)
-            except ValidationError as err:
-                raise DatasetError(f"{where} (id {row['id']}): {explain(err)[0]}") from err
-            where = f"{where} (id {question.id})"
-            options = _texts(question.options, f"{where}: options")
+            where = f"{path}: row group {group}, row {index} (id {row['id']})"
             present = [name for name in _IMAGES if row[name] is not None]
             if not present:
                 raise DatasetError(f"{where}: expected an image in {_IMAGES[0]}, found none")
-            yield Sample(
-                dataset=NAME,
-                split=split,
-                sample_id=question.id,
-                image_id=f"{NAME}/{question.id}",
-                image=ParquetImage(path=path, row_group=group, row=index, column=present[0]),
-                question=question.question,
-                answers=_answers(question, options, where=where, is_kept_back=split == "test"),
-                options=options,
-                tags={"subject": subject, "question_type": question.question_type, "num_images": str(len(present))},
-            )
+            image = ParquetImage(path=path, row_group=group, row=index, column=present[0])
+            tags = {"subject": subject, "num_images": str(len(present))}
+            yield _sample(_question(row, where), image, tags, split=split, where=where)
+
+
+def _question(row: dict[str, object], where: str) -> _Question:
+    try:
+        return _Question.model_validate(row)
+    except ValidationError as err:
+        raise DatasetError(f"{where}: {explain(err)[0]}") from err
+
+
+def _sample(question: _Question, image: ParquetImage, tags: dict[str, str], *, split: str, where: str) -> Sample:
+    options = _texts(question.options, f"{where}: options")
+    return Sample(
+        dataset=NAME,
+        split=split,
+        sample_id=question.id,
+        image_id=f"{NAME}/{question.id}",
+        image=image,
+        question=question.question,
+        answers=_answers(question, options, where=where, is_kept_back=split == "test"),
+        options=options,
+        tags=tags | {"question_type": question.question_type},
+    )
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:

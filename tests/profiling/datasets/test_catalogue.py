@@ -1,15 +1,20 @@
 import json
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiling.datasets.catalogue import CATALOGUE, dataset_entry, read_dataset
 from profiling.datasets.official import DatasetError
 from profiling.datasets.prompt import prompt_text
 from profiling.scoring import Scorer
-from tests.dataset_files import edit_json, write_all
+from tests.dataset_files import edit_json, write_all, write_st_qa
 
 
 class JsonFile(NamedTuple):
@@ -108,6 +113,45 @@ def test_an_id_that_occurs_twice_is_named(root: Path, file: JsonFile) -> None:
     taken = rf"{file.name}: \w+\[\d+\]: .*{file.id_field} \d+ is taken, \w+\[0\] has it too"
     with pytest.raises(DatasetError, match=taken):
         read_dataset(file.dataset, root=root)
+
+
+@pytest.fixture(scope="module")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("datasets")
+    write_all(folder)
+    write_st_qa(folder, num_train=6)
+    return folder
+
+
+def _places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield place
+    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, part in parts:
+        yield from _places(part, (*place, key))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    file=st.sampled_from(JSON_FILES),
+    number=st.integers(0, 1000),
+    value=st.sampled_from([None, True, -1, 0, 7, 2**70, 0.5, "", "x", "../x", [], [1], {}, {"a": 1}]),
+)
+def test_whatever_is_put_anywhere_in_a_file_is_read_or_named(
+    small_root: Path, file: JsonFile, number: int, value: object
+) -> None:
+    path = small_root / file.dataset / file.name
+    whole = path.read_text()
+    content = {"file": json.loads(whole)}
+    places = [place for place in _places(content) if place]
+    *above, last = places[number % len(places)]
+    reduce(getitem, above, content)[last] = value
+    path.write_text(json.dumps(content["file"]))
+    try:
+        read_dataset(file.dataset, root=small_root)
+    except DatasetError as err:
+        assert str(small_root / file.dataset) in str(err) or str(err).endswith("holds no samples")  # noqa: PT017
+    finally:
+        path.write_text(whole)
 
 
 def test_an_unknown_dataset_is_refused() -> None:
