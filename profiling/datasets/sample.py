@@ -69,7 +69,7 @@ class Sample:
 
 
 def decode_rgb(file: BinaryIO, *, name: str) -> Image.Image:
-    """Decode an image to RGB, turned upright as its EXIF data says.
+    """Decode an image to RGB, turned upright as its EXIF data says, transparency dropped.
 
     Args:
         file: The encoded image.
@@ -81,10 +81,15 @@ def decode_rgb(file: BinaryIO, *, name: str) -> Image.Image:
     try:
         with Image.open(file) as image:
             mode = image.mode
-            upright = None if mode[0] in "IF" else ImageOps.exif_transpose(image).convert("RGB")
+            upright = None if mode[0] in "IF" else _as_rgb(ImageOps.exif_transpose(image))
     # What Pillow's decoders let through for one broken file or another.
     except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError) as err:
         raise ValueError(f"{name}: cannot be decoded as an image: {err}") from err
     if upright is None:
         raise ValueError(f"{name}: expected 8 bits a channel, found a picture of mode {mode!r}")
     return upright
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    # Straight from a palette with transparency Pillow warns, though nothing else is lost.
+    return (image.convert("RGBA") if image.has_transparency_data else image).convert("RGB")

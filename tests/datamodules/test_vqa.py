@@ -9,7 +9,12 @@ from lightning import LightningModule, Trainer
 
 from datamodules.vqa import OnBadImage, VQABatch, VQADataModule
 from main import cli_main
+from models.inputs import collate
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.datasets.catalogue import dataset_entry
 from profiling.datasets.image_split import Part
+from profiling.datasets.prompt import prompt_text
 from tests.dataset_files import (
     coco_path,
     write_all,
@@ -17,12 +22,14 @@ from tests.dataset_files import (
     write_coco_caption,
     write_easy_vqa,
     write_image,
+    write_mmmu,
     write_okvqa,
     write_tally_qa,
     write_text_vqa,
 )
+from tests.helpers import golden_config, write_golden_tokenizer
 
-EASY_QUIET = pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
+FEW_WORKERS = pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
 
 
 @pytest.fixture
@@ -133,7 +140,7 @@ def test_reading_another_dataset_or_fewer_samples_moves_no_image(tmp_path: Path)
     assert part_by_image(["okvqa"], seed=1) != both
 
 
-def test_the_question_pair_of_the_readme_works(tmp_path: Path) -> None:
+def test_datasets_are_read_together_each_in_its_own_part(tmp_path: Path) -> None:
     write_text_vqa(tmp_path)
     write_coco_2014_vqa(tmp_path)
     data = VQADataModule(["text_vqa", "coco_2014_vqa"], root=str(tmp_path), splits={"text_vqa": "train"})
@@ -241,7 +248,24 @@ class _Reader(LightningModule):
         self.seen.append(batch)
 
 
-@EASY_QUIET
+def test_a_batch_becomes_model_inputs(tmp_path: Path) -> None:
+    write_mmmu(tmp_path)
+    write_golden_tokenizer(tmp_path, "moe")
+    tokenizer, special_tokens = load_tokenizer(tmp_path)
+    processor = MolmoProcessor(golden_config("moe"), special_tokens, tokenizer)
+    (batch,) = VQADataModule(["mmmu"], root=str(tmp_path), num_samples=4, batch_size=4).predict_dataloader()
+    style = dataset_entry("mmmu").prompt_style
+    inputs = collate(
+        [
+            processor(prompt_text(sample), image, style=style(sample))
+            for sample, image in zip(batch.samples, batch.images, strict=True)
+        ]
+    )
+    assert len(inputs.num_tokens) == 4
+    assert (inputs.num_vision_tokens > 0).all()
+
+
+@FEW_WORKERS
 def test_a_trainer_hands_batches_on_as_they_are(root: str) -> None:
     reader, data = _Reader(), _easy(root, batch_size=4)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)

@@ -19,6 +19,15 @@ def test_an_image_is_opened_as_rgb(tmp_path: Path) -> None:
     assert image.getpixel((0, 0)) == (7, 7, 7)
 
 
+def test_transparency_is_dropped_without_a_warning(tmp_path: Path) -> None:
+    palette = Image.new("P", (4, 3), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    palette.save(tmp_path / "palette.png", transparency=b"\x80\x00")
+    Image.new("RGBA", (4, 3), (10, 20, 30, 0)).save(tmp_path / "alpha.png")
+    for name in ("palette.png", "alpha.png"):
+        assert ImageFile(path=tmp_path / name).open().getpixel((1, 1)) == (10, 20, 30)
+
+
 def test_an_image_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6  # turned by 90 degrees
