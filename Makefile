@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 fit: $(INSTALLED)
-	@echo "==> training the latency estimator on assets/profiles/h200, then its errors on held-out images and settings"
+	@echo "==> training the latency estimator on assets/profiles/h200_graph, then its errors on held-out images and settings"
 	$(BIN)/python main.py fit --config configs/latency_estimator/default.yaml
 	@echo "==> curves: $(BIN)/tensorboard --logdir runs"
 
