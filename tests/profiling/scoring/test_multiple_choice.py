@@ -60,11 +60,29 @@ def test_some_option_is_always_nearest(prediction: str) -> None:
         assert nearest == strict
 
 
-def test_options_that_differ_in_case_only_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must differ in more than case, got \['Cat', 'cat '\]"):
-        parse_choice("cat", ["Cat", "cat "])
-    with pytest.raises(ValueError, match="must differ in more than case"):
-        nearest_choice("cat", ["Cat", "cat"])
+GENOTYPES = ["FF", "Ff", "ff", "the Ff gene"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "strict", "nearest"),
+    [
+        ("FF", 0, 0),
+        (" Ff\n", 1, 1),
+        ("ff", 2, 2),
+        ("fF", None, 0),  # as near to one as to another
+        ("THE FF GENE", 3, 3),  # but for case only this one
+        ("c", 2, 0),
+    ],
+)
+def test_options_that_differ_in_case_only_are_told_apart(prediction: str, strict: int | None, nearest: int) -> None:
+    assert parse_choice(prediction, GENOTYPES) == strict
+    assert nearest_choice(prediction, GENOTYPES) == nearest
+
+
+def test_equal_options_are_refused() -> None:
+    for choose in (parse_choice, nearest_choice):
+        with pytest.raises(ValueError, match=r"options: must differ, got \['cat', 'cat '\]"):
+            choose("cat", ["cat", "cat "])
 
 
 def test_there_are_no_more_options_than_letters() -> None:

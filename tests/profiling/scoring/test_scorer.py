@@ -46,6 +46,9 @@ FISH = ("a red fox", "a fish", "an owl")
         ("multiple_choice", "b", _sample("a fish", options=FISH), 1, True),
         ("multiple_choice", "c", _sample("a fish", options=FISH), 0, True),
         ("multiple_choice", "fish", _sample("a fish", options=FISH), 0, False),
+        ("multiple_choice", "ff", _sample("ff", options=("Ff", "ff")), 1, True),
+        ("multiple_choice", "Ff", _sample("ff", options=("Ff", "ff")), 0, True),
+        ("multiple_choice", "FF", _sample("ff", options=("Ff", "ff")), 0, False),
         # A letter is looked for before what is nearest.
         ("multiple_choice_nearest", "b", _sample("a fish", options=FISH), 1, True),
         # The only option with "fish" in it; that it had to be guessed is said all the same.
