@@ -21,12 +21,14 @@ from lightning_modules.checkpoints import check_maker, read_checkpoint
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.convert import convert_profile
+from profiling.knob_control import knob_control
 from profiling.sweep import profile
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
     "calibrate-estimator": calibrate_estimator,
     "convert-profile": convert_profile,
+    "knob-control": knob_control,
     "bench": bench,
     "bench-data": bench_data,
     "engine-proof": prove_engine,

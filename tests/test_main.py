@@ -224,11 +224,13 @@ def test_from_a_measurement_to_an_estimator_of_another_device(
     best = "runs/version_0/checkpoints/best.ckpt"
     calibrate = ["calibrate-estimator", "--checkpoint", best, "--files=[measured.json]", "--output=both.ckpt"]
     main.cli_main(calibrate)
+    main.cli_main(["knob-control", "--profiles=[measured/profile.parquet]", "--output_dir=knobs"])
     main.cli_main(["bench-data", "--files=[measured/profile.parquet]", "--num_rows=1000", "--repeats=1"])
     printed = capsys.readouterr().out
     assert "wrote 144 rows to measured.json" in printed
     assert "error on 72 rows after calibration from 50" in printed
     assert "1,000 rows, n = 1" in printed
+    assert Path("knobs/knob_control.png").stat().st_size > 0
     known = LatencyEstimatorModule.load_from_checkpoint("both.ckpt").estimator.devices
     assert len(known) == 2
     assert "both.ckpt: exists already" in _failure(monkeypatch, capsys, *calibrate)
