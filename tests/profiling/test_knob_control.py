@@ -10,6 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
+from models.engine import EngineName
 from profiling.knob_control import ALL_KNOBS, knob_control, plot_knob_control, saved_shares, summarize_shares
 from profiling.records import write_profile
 from profiling.schema import Environment, ProfileRecord
