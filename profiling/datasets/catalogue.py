@@ -27,11 +27,15 @@ from profiling.datasets.official import DatasetError
 from profiling.datasets.root import find_root
 from profiling.datasets.sample import Sample
 from profiling.scoring.result import ScoreName
+from profiling.suite import suite
 
 _log = logging.getLogger(__name__)
 
 Reader = Callable[[Path, str], list[Sample]]
 """Reads a split of a dataset from the folder of all datasets."""
+
+Maker = Callable[[str, int], list[Sample]]
+"""Makes so many samples of a split that has no last one, from the first on."""
 
 
 class TaskType(StrEnum):
@@ -60,6 +64,7 @@ class DatasetEntry:
         options_style: Style of its questions with options, if another.
         max_new_tokens: How long an answer may get.
         read_as_molmo: Its reader with the Molmo loader's mistakes, where they change what is asked.
+        make: What makes as many samples as are asked for, where none are drawn from a file.
         find_root: Where its files are, given a root or none.
     """
 
@@ -72,12 +77,56 @@ class DatasetEntry:
     max_new_tokens: int
     options_style: str | None = None
     read_as_molmo: Reader | None = None
+    make: Maker | None = None
     find_root: Callable[[Path | str | None], Path] = find_root
 
     def prompt_style(self, sample: Sample) -> str:
         """Return the answering style to ask a sample with, for ``models.processor``."""
         return self.options_style if sample.options and self.options_style else self.style
 
+
+def _nowhere(_root: Path | str | None) -> Path:
+    """Return some folder, for datasets that look at none."""
+    return Path()
+
+
+def _generated(
+    family: str, *, task: TaskType, style: str, score: ScoreName = ScoreName.EXACT_MATCH, max_new_tokens: int = 12
+) -> tuple[str, DatasetEntry]:
+    """Name and describe a family of the generated suite.
+
+    Most have one right answer and are scored by ``exact_match``. VQA soft accuracy would count case where all ten
+    annotators agree, and signs are written in capitals; and it would give ``grey`` less than ``gray``. Styles are those
+    of the dataset that a family resembles: a model trained on the suite alone knows none and needs none.
+    """
+    entry = DatasetEntry(
+        read=lambda _root, split: suite.suite_samples([family], split),
+        splits=suite.SPLITS,
+        default_split="val",
+        score=score,
+        task=task,
+        style=style,
+        max_new_tokens=max_new_tokens,
+        make=lambda split, num_samples: suite.suite_samples([family], split, num_samples=num_samples),
+        find_root=_nowhere,
+    )
+    return suite.dataset_name(family), entry
+
+
+_SUITE: Final[Mapping[str, DatasetEntry]] = dict(
+    (
+        _generated("scenes", task=TaskType.GENERAL, style="vqa2"),
+        _generated("text", task=TaskType.SCENE_TEXT, style="text_vqa"),
+        # Some annotators write a count as a word.
+        _generated("counting", task=TaskType.COUNTING, style="tally_qa", score=ScoreName.EXACT_MATCH_NUMBER_WORDS),
+        _generated("tables", task=TaskType.DOCUMENTS, style="doc_qa"),
+        _generated("choice", task=TaskType.SCIENCE, style="science_qa", score=ScoreName.MULTIPLE_CHOICE),
+        _generated("facts", task=TaskType.GENERAL, style="okvqa"),
+        _generated(
+            "captions", task=TaskType.CAPTIONS, style="coco_captioning", score=ScoreName.CIDER_D, max_new_tokens=24
+        ),
+    )
+)
 
 CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
     coco_2014_vqa.NAME: DatasetEntry(
@@ -173,6 +222,7 @@ CATALOGUE: Final[Mapping[str, DatasetEntry]] = {
         max_new_tokens=12,
         find_root=easy_vqa.installed_or_root,
     ),
+    **_SUITE,
 }
 
 
@@ -195,7 +245,7 @@ def dataset_entry(name: str) -> DatasetEntry:
             style="vqa2",
             options_style="a_okvqa_mc",
             max_new_tokens=32,
-            find_root=lambda _root: Path(),
+            find_root=_nowhere,
         )
     if name not in CATALOGUE:
         raise DatasetError(
@@ -219,7 +269,8 @@ def read_dataset(
         name: See ``dataset_entry``.
         split: The part; ``None`` takes the dataset's default.
         root: The folder of all datasets, see ``find_root``.
-        num_samples: How many to draw, in file order; ``None`` takes all. Fewer are among the more of the same seed.
+        num_samples: How many to draw, in file order; ``None`` takes all. Fewer are among the more of the same seed. Of
+            the generated suite these are the first, of any number; ``None`` takes 1000.
         seed: Of the draw.
         molmo_compat: Read as the Molmo models' loader does, mistakes included.
 
@@ -230,6 +281,10 @@ def read_dataset(
     part = entry.default_split if split is None else split
     if part not in entry.splits:
         raise DatasetError(f"{name}: split: expected one of {', '.join(entry.splits)}, found {part!r}")
+    if entry.make is not None and num_samples is not None:
+        if num_samples < 1:
+            raise DatasetError(f"{name}: {part}: num_samples: expected 1 or more, found {num_samples}")
+        return entry.make(part, num_samples)
     reader = entry.read_as_molmo if molmo_compat and entry.read_as_molmo is not None else entry.read
     samples = reader(entry.find_root(root), part)
     _log.info("%s: %s: read %d samples", name, part, len(samples))

@@ -54,6 +54,7 @@ class Sample:
         question: The question alone, without a prompt's style.
         answers: What annotators answered, each as often as given; none where a test set keeps them back.
         options: Choices of a multiple-choice question, else empty; the answer is then one of them.
+        question_has_options: Whether the question names its options itself, so that a prompt must not repeat them.
         tags: What results are reported apart by, such as ``{"kind": "complex"}``.
     """
 
@@ -65,6 +66,7 @@ class Sample:
     question: str
     answers: tuple[str, ...]
     options: tuple[str, ...] = ()
+    question_has_options: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

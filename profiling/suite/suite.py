@@ -70,11 +70,16 @@ class PuzzleImage:
         return draw_picture(self.key.make().picture, self.canvas_pixels)
 
 
+def dataset_name(family: str) -> str:
+    """Return what a family is called among datasets."""
+    return f"suite_{family}"
+
+
 def suite_sample(key: PuzzleKey, *, canvas_pixels: int = 192) -> Sample:
     """Make a sample of a dataset. Results can be told apart by family, kind, difficulty and combination."""
     puzzle = key.make()
     return Sample(
-        dataset=f"suite_{key.family}",
+        dataset=dataset_name(key.family),
         split=key.split,
         sample_id=str(key),
         image_id=f"suite/{key}",
@@ -82,6 +87,7 @@ def suite_sample(key: PuzzleKey, *, canvas_pixels: int = 192) -> Sample:
         question=puzzle.question,
         answers=puzzle.answers,
         options=puzzle.options,
+        question_has_options=bool(puzzle.options),
         tags={
             "family": key.family,
             "kind": puzzle.kind,

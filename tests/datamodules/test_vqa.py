@@ -140,6 +140,20 @@ def test_reading_another_dataset_or_fewer_samples_moves_no_image(tmp_path: Path)
     assert part_by_image(["okvqa"], seed=1) != both
 
 
+def test_families_of_the_suite_are_read_like_other_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOLMO_DATA_DIR", raising=False)
+    data = VQADataModule(
+        ["suite_scenes", "suite_choice"], splits={"suite_choice": "calibration"}, num_samples=40, batch_size=30
+    )
+    assert [(s.dataset, s.split) for s in data.samples] == [("suite_scenes", "val")] * 40 + [
+        ("suite_choice", "calibration")
+    ] * 40
+    batch = next(iter(data.train_dataloader()))
+    assert len(batch) == 30
+    for sample, image in zip(batch.samples, batch.images, strict=True):
+        assert image.tobytes() == sample.image.open().tobytes()
+
+
 def test_datasets_are_read_together_each_in_its_own_part(tmp_path: Path) -> None:
     write_text_vqa(tmp_path)
     write_coco_2014_vqa(tmp_path)

@@ -14,6 +14,9 @@ from profiling.datasets.catalogue import CATALOGUE, dataset_entry, read_dataset
 from profiling.datasets.official import DatasetError
 from profiling.datasets.prompt import prompt_text
 from profiling.scoring import Scorer
+from profiling.suite.families import FAMILIES
+from profiling.suite.suite import suite_samples
+from profiling.suite.vocabulary import tokenize
 from tests.dataset_files import edit_json, write_all, write_st_qa
 
 
@@ -76,8 +79,8 @@ def test_every_dataset_is_asked_and_scored_by_its_own_rule(root: Path, name: str
 def test_an_unknown_split_is_refused(root: Path, name: str) -> None:
     entry = CATALOGUE[name]
     assert entry.default_split in entry.splits
-    with pytest.raises(DatasetError, match=rf"{name}: split: expected one of {', '.join(entry.splits)}, found 'val'"):
-        read_dataset(name, "val", root=root)
+    with pytest.raises(DatasetError, match=rf"{name}: split: expected one of {', '.join(entry.splits)}, found 'some'"):
+        read_dataset(name, "some", root=root)
 
 
 @pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: file.name)
@@ -208,3 +211,35 @@ def test_questions_with_options_may_have_a_style_of_their_own(root: Path) -> Non
     assert styles == {"multiple-choice": "a_okvqa_mc", "open": "vqa2"}
     science = dataset_entry("science_qa_img")
     assert {science.prompt_style(sample) for sample in read_dataset("science_qa_img", root=root)} == {"science_qa"}
+
+
+SUITE = [f"suite_{family}" for family in FAMILIES]
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_a_family_of_the_suite_needs_no_root_and_has_no_last_sample(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOLMO_DATA_DIR", raising=False)
+    family = name.removeprefix("suite_")
+    assert read_dataset(name) == suite_samples([family], "val")
+    for split in ("train", "val", "calibration", "test"):
+        assert read_dataset(name, split, num_samples=3) == suite_samples([family], split, num_samples=3)
+    assert len({sample.image_id for sample in read_dataset(name, num_samples=1001)}) == 1001
+    with pytest.raises(DatasetError, match=f"{name}: val: num_samples: expected 1 or more, found 0"):
+        read_dataset(name, num_samples=0)
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_answers_of_the_suite_fit_into_the_tokens_allowed_and_score_in_full(name: str) -> None:
+    entry, samples = dataset_entry(name), read_dataset(name, num_samples=200)
+    scorer = Scorer.for_samples(entry.score, samples)
+    for sample in samples:
+        for answer in sample.answers:
+            assert len(tokenize(answer)) < entry.max_new_tokens
+            if entry.score.is_fraction:
+                assert scorer.score(answer.upper(), sample).value == 1
+
+
+def test_options_that_a_question_names_are_not_asked_twice() -> None:
+    for sample in read_dataset("suite_choice", num_samples=20):
+        assert prompt_text(sample) == sample.question
+        assert all(option in sample.question for option in sample.options)
