@@ -22,6 +22,8 @@ from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.convert import convert_profile
 from profiling.knob_control import knob_control
+from profiling.suite.sheet import suite_sheet
+from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
@@ -31,7 +33,9 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "knob-control": knob_control,
     "bench": bench,
     "bench-data": bench_data,
+    "bench-suite": bench_suite,
     "engine-proof": prove_engine,
+    "suite-sheet": suite_sheet,
 }
 LINKS: Final = ("devices", "shapes", "coefficients")
 _INTERRUPTED: Final = 130  # as shells report SIGINT

@@ -236,6 +236,19 @@ def test_from_a_measurement_to_an_estimator_of_another_device(
     assert "both.ckpt: exists already" in _failure(monkeypatch, capsys, *calibrate)
 
 
+def test_the_generated_suite_is_looked_at_and_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = ["suite-sheet", "--family", "text", "--output", "sheet.png"]
+    main.cli_main([*sheet, "--num_samples=2"])
+    main.cli_main(["bench-suite", "--num_samples=2", "--canvas_pixels=32"])
+    printed = capsys.readouterr().out
+    assert "wrote 2 pictures of text/test to sheet.png" in printed
+    assert Path("sheet.png").stat().st_size > 0
+    assert re.search(r"captions\W+[\d,]+\W+[\d,]+", printed)
+    assert "output: sheet.png exists already" in _failure(monkeypatch, capsys, *sheet)
+
+
 def test_an_interrupt_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
