@@ -1,6 +1,7 @@
 """From a picture to the crops that the vision encoder reads, exactly as the released models were trained."""
 
-# Shape suffixes: C = crops (overview first), P = patches in a crop, D = numbers in a patch.
+# Shape suffixes: N = images of one size, H, W = their height and width, C = crops (overview first), P = patches in a
+# crop, D = numbers in a patch.
 
 from dataclasses import dataclass
 
@@ -41,17 +42,21 @@ class ProcessedImage:
 class ImageProcessor:
     """Cut images into normalised crops.
 
+    On a GPU only the picture's bytes are sent there; what is cut there differs from the CPU's crops by rounding.
+
     Args:
         config: The model's shape.
+        device: Where images are cut, and where the crops are then.
 
     Raises:
         ValueError: If the model's crops, patches and margins do not fit together.
     """
 
-    def __init__(self, config: MolmoConfig) -> None:
+    def __init__(self, config: MolmoConfig, *, device: torch.device | str = "cpu") -> None:
         self.geometry = CropGeometry.from_config(config)
-        self._mean = torch.tensor(_CLIP_MEAN)
-        self._std = torch.tensor(_CLIP_STD)
+        self.device = torch.device(device)
+        self._mean = torch.tensor(_CLIP_MEAN, device=self.device)
+        self._std = torch.tensor(_CLIP_STD, device=self.device)
 
     def __call__(self, image: ImageLike, *, tier: Tier | None = None, tiling: Tiling = "target") -> ProcessedImage:
         """Cut an image.
@@ -65,48 +70,70 @@ class ImageProcessor:
         Raises:
             ValueError: If the image is empty, of another type or shape, or so thin that nothing of it would be left.
         """
-        pixels = _as_pixels(image)
-        height, width = pixels.shape[1:]
-        layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
-        crops = torch.empty(layout.num_crops, self.geometry.patches_per_side**2, 3 * self.geometry.patch_pixels**2)
-        self._cut(pixels, (self.geometry.crop_pixels, self.geometry.crop_pixels), crops[:1])
-        mask_CP = self._cut(pixels, layout.canvas_pixels, crops[1:])
-        # The overview went to the front but the missing mask row to the end: so the released models were trained.
-        return ProcessedImage(crops=crops, patch_mask=F.pad(mask_CP, (0, 0, 0, 1), value=PAD), layout=layout)
+        batch = self.cut_batch(_as_pixels(_as_array(image), self.device)[None], tier=tier, tiling=tiling)
+        return ProcessedImage(crops=batch.crops[0], patch_mask=batch.patch_mask, layout=batch.layout)
 
-    def _cut(self, pixels: Tensor, canvas: tuple[int, int], out_CPD: Tensor) -> Tensor:
-        """Fit an image into a canvas, centred, and cut that into ``out``; return each patch's share of real pixels."""
-        fitted = _fitted_size(pixels, canvas)
-        resized = F.interpolate(pixels[None], size=fitted, mode="bilinear", antialias=True)[0].clamp_(0, 1)
-        resized.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
+    def cut_batch(self, pixels_N3HW: Tensor, *, tier: Tier | None = None, tiling: Tiling = "target") -> ProcessedImage:
+        """Cut images of one size in one go, on the device where they are.
+
+        Args:
+            pixels_N3HW: ``(images, 3, height, width)``, uint8, or float32 in [0, 1].
+            tier: Range of crops; ``None`` cuts as the released model does.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Returns:
+            The images with one dimension more in front of ``crops``; what they share is there once.
+
+        Raises:
+            ValueError: If the images are so thin that nothing of them would be left.
+        """
+        if pixels_N3HW.dtype == torch.uint8:
+            pixels_N3HW = pixels_N3HW.contiguous().to(torch.float32).div_(255)
+        num_images, _, height, width = pixels_N3HW.shape
+        layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
+        num_patches, patch_dim = self.geometry.patches_per_side**2, 3 * self.geometry.patch_pixels**2
+        crops = torch.empty(num_images, layout.num_crops, num_patches, patch_dim, device=pixels_N3HW.device)
+        overview = self.geometry.crop_pixels
+        self._cut(pixels_N3HW, (overview, overview), crops[:, :1])
+        mask_CP = self._cut(pixels_N3HW, layout.canvas_pixels, crops[:, 1:])
+        # The overview went to the front but the missing mask row to the end: so the released models were trained.
+        patch_mask = F.pad(mask_CP, (0, 0, 0, 1), value=PAD).to(crops.device, non_blocking=True)
+        return ProcessedImage(crops=crops, patch_mask=patch_mask, layout=layout)
+
+    def _cut(self, pixels_N3HW: Tensor, canvas: tuple[int, int], out_NCPD: Tensor) -> Tensor:
+        """Fit images into a canvas, centred, and cut that into ``out``; return each patch's share of real pixels."""
+        mean, std = self._mean.to(out_NCPD.device), self._std.to(out_NCPD.device)
+        fitted = _fitted_size(pixels_N3HW, canvas)
+        resized = F.interpolate(pixels_N3HW, size=fitted, mode="bilinear", antialias=True).clamp_(0, 1)
+        resized.sub_(mean[:, None, None]).div_(std[:, None, None])
         top, left = (canvas[0] - fitted[0]) // 2, (canvas[1] - fitted[1]) // 2
         # Padding is black before normalisation, not zero after it. Channels come last here, as they do in a patch:
         # then patches are copied in runs.
-        full = (-self._mean / self._std).expand(*canvas, 3).clone()
-        full[top : top + fitted[0], left : left + fitted[1]] = resized.permute(1, 2, 0)
+        full = (-mean / std).expand(len(resized), *canvas, 3).clone()
+        full[:, top : top + fitted[0], left : left + fitted[1]] = resized.permute(0, 2, 3, 1)
         patches = self._patches(full)
-        out_CPD.view(patches.shape).copy_(patches)
+        out_NCPD.view(patches.shape).copy_(patches)
         rows = self._real_pixels(canvas[0], top, fitted[0])
         columns = self._real_pixels(canvas[1], left, fitted[1])
         real_pixels = rows[:, None, :, None] * columns[None, :, None, :]
-        return real_pixels.reshape(len(out_CPD), -1).to(torch.float32) / self.geometry.patch_pixels**2
+        return real_pixels.reshape(out_NCPD.shape[1], -1).to(torch.float32) / self.geometry.patch_pixels**2
 
     def _patches(self, canvas: Tensor) -> Tensor:
-        """View ``(height, width, 3)`` as crops of patches: row, column, patch row, patch column, y, x, channel."""
+        """View ``(images, height, width, 3)`` as patches: image, row, column, patch row, patch column, y, x, channel."""
         side, step, patch = self.geometry.crop_pixels, self.geometry.window_pixels, self.geometry.patch_pixels
-        crops = canvas.unfold(0, side, step).unfold(1, side, step)
-        return crops.unfold(3, patch, patch).unfold(4, patch, patch).permute(0, 1, 3, 4, 5, 6, 2)
+        crops = canvas.unfold(1, side, step).unfold(2, side, step)
+        return crops.unfold(4, patch, patch).unfold(5, patch, patch).permute(0, 1, 2, 4, 5, 6, 7, 3)
 
     def _real_pixels(self, length: int, start: int, extent: int) -> Tensor:
         """``(crops, patches)`` along one axis: pixels of each patch that show the image."""
-        is_real = torch.zeros(length, dtype=torch.int64)
+        is_real = torch.zeros(length, dtype=torch.int64, device=self.device)
         is_real[start : start + extent] = 1
         crops = is_real.unfold(0, self.geometry.crop_pixels, self.geometry.window_pixels)
         return crops.unfold(1, self.geometry.patch_pixels, self.geometry.patch_pixels).sum(dim=2)
 
 
-def _as_pixels(image: ImageLike) -> Tensor:
-    """``(3, height, width)`` float32 in [0, 1]."""
+def _as_array(image: ImageLike) -> NDArray[np.uint8]:
+    """``(height, width, 3)`` uint8, RGB."""
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"image: needs at least 1x1 pixels, got height {image.height} and width {image.width}")
@@ -125,23 +152,25 @@ def _as_pixels(image: ImageLike) -> Tensor:
         )
     if 0 in array.shape:
         raise ValueError(f"image: needs at least 1x1 pixels, got height {array.shape[0]} and width {array.shape[1]}")
-    return (
-        torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        .permute(2, 0, 1)
-        .contiguous()
-        .to(torch.float32)
-        .div_(255)
-    )
+    return array
+
+
+def _as_pixels(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """``(3, height, width)`` float32 in [0, 1]."""
+    pixels = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if device.type == "cuda":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
 
 
 def _fitted_size(pixels: Tensor, canvas: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the image scaled to fit, in float32 as the released models round them."""
-    height, width = np.float32(pixels.shape[1]), np.float32(pixels.shape[2])
+    height, width = np.float32(pixels.shape[-2]), np.float32(pixels.shape[-1])
     scale = min(np.float32(canvas[0]) / height, np.float32(canvas[1]) / width)
     fitted = int(height * scale), int(width * scale)
     if 0 in fitted:
         raise ValueError(
-            f"image: too thin, {pixels.shape[1]}x{pixels.shape[2]} pixels (height x width) scaled to fit into "
+            f"image: too thin, {pixels.shape[-2]}x{pixels.shape[-1]} pixels (height x width) scaled to fit into "
             f"{canvas[0]}x{canvas[1]} leave nothing of it"
         )
     return fitted

@@ -39,10 +39,18 @@ class MolmoProcessor:
         config: The model's shape.
         special_tokens: Ids with a meaning of their own.
         tokenizer: Text to ids and back. Without one only ``from_token_ids`` can be called.
+        device: Where images are cut and requests are handed over; the model's device saves most of the time.
     """
 
-    def __init__(self, config: MolmoConfig, special_tokens: SpecialTokens, tokenizer: Tokenizer | None = None) -> None:
-        self.image_processor = ImageProcessor(config)
+    def __init__(
+        self,
+        config: MolmoConfig,
+        special_tokens: SpecialTokens,
+        tokenizer: Tokenizer | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.image_processor = ImageProcessor(config, device=device)
         self.special_tokens = special_tokens
         self._tokenizer = tokenizer
 
@@ -115,10 +123,52 @@ class MolmoProcessor:
                 f"but {'one image was' if image is not None else 'no image was'} given"
             )
         if image is None:
-            return ModelInputs(input_ids=torch.tensor([[self.special_tokens.bos_id, *ids]]))
-        processed = self.image_processor(image, tier=tier, tiling=tiling)
-        split = ids.index(self.special_tokens.image_id) if num_placeholders else 0
-        return self._join(ids[:split], processed, ids[split + num_placeholders :])
+            inputs = ModelInputs(input_ids=torch.tensor([[self.special_tokens.bos_id, *ids]]))
+        else:
+            processed = self.image_processor(image, tier=tier, tiling=tiling)
+            split = ids.index(self.special_tokens.image_id) if num_placeholders else 0
+            inputs = self._join(ids[:split], processed, ids[split + num_placeholders :])
+        return inputs.to(self.image_processor.device)
+
+    def from_batch(
+        self,
+        text_ids_BS: Tensor,
+        pixels: Sequence[Tensor],
+        *,
+        tier: Tier,
+        tiling: Tiling = "target",
+    ) -> tuple[ModelInputs, ImageLayout]:
+        """Prepare many requests whose images are cut alike, in one go and on the device where they are.
+
+        Args:
+            text_ids_BS: ``(batch, sequence)``, int64: tokenised texts, no begin id and no placeholder, padded with -1.
+            pixels: The images in the order of the texts, ``(images, 3, height, width)``, uint8, one tensor for each
+                size; none for texts alone.
+            tier: Range of crops.
+            tiling: How the tier is applied, see ``image_layout``.
+
+        Returns:
+            The batch, each row as ``from_token_ids`` makes it, and how every image was cut.
+
+        Raises:
+            ValueError: If images would be cut into different numbers of crops.
+        """
+        cut = [self.image_processor.cut_batch(part, tier=tier, tiling=tiling) for part in pixels]
+        layout = cut[0].layout
+        if any(part.layout != layout for part in cut):
+            tilings = sorted({(part.layout.rows, part.layout.columns) for part in cut})
+            raise ValueError(f"pixels: images of a batch must be cut alike, got crops of {tilings}")
+        batch, device = len(text_ids_BS), text_ids_BS.device
+        head = torch.tensor([self.special_tokens.bos_id, *self._image_ids(layout)]).to(device, non_blocking=True)
+        positions = layout.token_positions()
+        token_index = positions.where(positions < 0, positions + 1).to(device, non_blocking=True)
+        inputs = ModelInputs(
+            input_ids=torch.cat([head.expand(batch, -1), text_ids_BS], dim=1),
+            crops=torch.cat([part.crops for part in cut]),
+            patch_mask=cut[0].patch_mask.expand(batch, -1, -1),
+            token_index=token_index.expand(batch, -1, -1),
+        )
+        return inputs, layout
 
     def training_example(
         self,
@@ -151,8 +201,9 @@ class MolmoProcessor:
         if self.special_tokens.image_id in ids:
             raise ValueError("turns: an image placeholder cannot be trained on; the image comes first")
         inputs = self.from_token_ids(ids[:-1], image, tier=tier, tiling=tiling)
-        labels = torch.cat([inputs.input_ids[0, 1:], torch.tensor(ids[-1:])])
-        loss_mask = torch.zeros(len(labels))
+        input_ids = inputs.input_ids[0]
+        labels = torch.cat([input_ids[1:], input_ids.new_tensor(ids[-1:])])
+        loss_mask = torch.zeros(len(labels), device=labels.device)
         loss_mask[-len(ids) :] = torch.tensor(is_answer, dtype=torch.float32)
         return TrainingExample(inputs=inputs, labels=labels[None], loss_mask=loss_mask[None])
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from models.engine import EagerEngine, Engine
 from models.generation import generate
 from models.inputs import ModelInputs
@@ -159,8 +161,11 @@ class Profiler:
         inputs = self._processor.from_token_ids(
             prompt, image, tier=self._plan.grid.tier(tier), tiling=self._plan.tiling
         )
+        inputs = inputs.to(self._device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         preprocess_ms = (time.perf_counter() - start) * 1e3
-        return _Prepared(inputs=inputs.to(self._device), preprocess_ms=preprocess_ms)
+        return _Prepared(inputs=inputs, preprocess_ms=preprocess_ms)
 
     def _warm_up(self, inputs: ModelInputs) -> None:
         """Meet the shapes of a request once, untimed: memory is allocated and kernels are loaded."""

@@ -227,7 +227,7 @@ class Worker:
             torch.set_num_threads(self.num_threads)
         source = self.sweep.model
         model = source.load(self.device)
-        processor = MolmoProcessor(model.config, SpecialTokens.of_shape(model.config))
+        processor = MolmoProcessor(model.config, SpecialTokens.of_shape(model.config), device=self.device)
         engine = make_engine(self.sweep.engine, model)
         environment = self._environment(source, engine)
         with JsonlWriter(self.path, environment) as writer:

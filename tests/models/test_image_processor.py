@@ -149,3 +149,16 @@ def test_shapes_follow_the_layout_for_any_size(height: int, width: int, min_crop
 def test_image_that_cannot_be_used_is_refused(image: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"image: .*{message}"):
         SMALL(image)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("size", [(37, 91), (480, 640), (1700, 2200)])
+def test_a_gpu_cuts_as_the_cpu_does(size: tuple[int, int]) -> None:
+    config = released_config("molmoe-1b-0924")
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    here, there = ImageProcessor(config)(image), ImageProcessor(config, device="cuda")(image)
+    assert there.layout == here.layout
+    assert there.crops.is_cuda
+    torch.testing.assert_close(there.crops.cpu(), here.crops, atol=2e-5, rtol=0)
+    torch.testing.assert_close(there.patch_mask.cpu(), here.patch_mask, atol=0, rtol=0)
