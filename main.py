@@ -20,6 +20,7 @@ from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
+from profiling.bench.tune import tune_engine
 from profiling.convert import convert_profile
 from profiling.knob_control import knob_control
 from profiling.suite.sheet import suite_sheet
@@ -35,6 +36,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "bench-data": bench_data,
     "bench-suite": bench_suite,
     "engine-proof": prove_engine,
+    "tune-engine": tune_engine,
     "suite-sheet": suite_sheet,
 }
 LINKS: Final = ("devices", "shapes", "coefficients")

@@ -119,7 +119,7 @@ class ImageProcessor:
         return real_pixels.reshape(out_NCPD.shape[1], -1).to(torch.float32) / self.geometry.patch_pixels**2
 
     def _patches(self, canvas: Tensor) -> Tensor:
-        """View ``(images, height, width, 3)`` as patches: image, row, column, patch row, patch column, y, x, channel."""
+        """View ``(images, height, width, 3)`` by image, row, column, patch row and column, y, x, channel."""
         side, step, patch = self.geometry.crop_pixels, self.geometry.window_pixels, self.geometry.patch_pixels
         crops = canvas.unfold(1, side, step).unfold(2, side, step)
         return crops.unfold(4, patch, patch).unfold(5, patch, patch).permute(0, 1, 2, 4, 5, 6, 7, 3)

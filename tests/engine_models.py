@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-from models.engine.fused_decode import Cut, Tiles
+from models.engine.tiles import Cut, Tiles
 from models.experts import MoE
 from models.inputs import ModelInputs
 from models.molmo import Molmo

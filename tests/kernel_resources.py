@@ -17,8 +17,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from models.config import released_config
-from models.engine.fused_decode import Cut, Tiles
 from models.engine.kernels import attention, experts, greedy, linear, prefill, vision
+from models.engine.tiles import Cut, Tiles
 
 HOPPER: Final = GPUTarget("cuda", 90, 32)
 CUOBJDUMP: Final = Path(nvidia.__file__).parent / "bin" / "cuobjdump"

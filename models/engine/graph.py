@@ -11,10 +11,11 @@ from torch import Tensor
 
 from models.engine.base import EngineName, EngineRequest
 from models.engine.eager import EagerEngine, allocate_cache, prefill
-from models.engine.fused_decode import FusedDecode, Tiles, Workspace
+from models.engine.fused_decode import FusedDecode, Workspace
 from models.engine.fused_prefill import FusedPrefill
 from models.engine.recording import Call, CudaGraphs, Record, RecordedVision
 from models.engine.support import unsupported
+from models.engine.tiles import Tiles
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.molmo import Molmo

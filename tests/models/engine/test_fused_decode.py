@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from models.engine.eager import allocate_cache, prefill
-from models.engine.fused_decode import Cut, FusedDecode, Tiles, Workspace
+from models.engine.fused_decode import FusedDecode, Workspace
+from models.engine.tiles import Cut, Tiles
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
