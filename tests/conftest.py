@@ -2,7 +2,6 @@
 
 import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,11 @@ def _isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def quick_collections() -> Iterator[None]:
-    """Keep what the test runner holds out of the collections that go before each measurement."""
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """Keep what lives by now out of later collections: the test runner holds so much that each would take long."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,7 @@ def write_tally_qa(root: Path) -> None:
     write_json(root / "tally_qa" / "test.json", [twin, genome, genome | {"question_id": 9003}])
 
 
+@cache
 def png(*, size: tuple[int, int] = (8, 6), color: str = "blue") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "png")

@@ -28,7 +28,6 @@ GRID = KnobGrid(
     top_k=(2, 3),
     blocks_by_count={2: (0, 3), 4: (0, 1, 2, 3)},
 )
-pytestmark = pytest.mark.usefixtures("quick_collections")
 
 
 def plan(**changes: Any) -> Plan:

@@ -28,7 +28,7 @@ ROOT = Path(main.__file__).parent
 CONFIGS = ("cpu", "h200", "h200_graph", "h200_held_out", "h200_other_host", "h200_router_skew")
 LAID_OVER = {"h200_other_host": "h200_held_out", "h200_graph": "h200"}  # a config that needs another one below it
 OUT = Path("out")
-pytestmark = pytest.mark.usefixtures("quick_collections", "tiny_model_folder")
+pytestmark = pytest.mark.usefixtures("tiny_model_folder")
 
 
 def sweep(**changes: Any) -> Sweep:

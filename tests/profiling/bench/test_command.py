@@ -24,7 +24,7 @@ from tests.patched_clock import patch_clock
 ROOT = Path(main.__file__).parent
 OUT = Path("out")
 PROBE = HardwareProbe(copy_mib=1, matmul_size=16, warmup=0, repeats=1)
-pytestmark = pytest.mark.usefixtures("quick_collections", "tiny_model_folder")
+pytestmark = pytest.mark.usefixtures("tiny_model_folder")
 
 
 def plan(size: int, *contestants: str, **changes: int) -> StagePlan:

@@ -33,7 +33,7 @@ OUT = Path("out")
 SOURCE = ModelSource(name="tiny", random_weights=True, dtype="float32")
 ROOMY = Limits(switch_ms=1000.0, host_growth_mib=200.0)  # whatever else runs on the machine
 SOAK = SoakPlan(num_requests=12, num_settled=4, crops=(0, 1), text_tokens=(3, 6), output_tokens=(1, 4), num_threads=2)
-pytestmark = pytest.mark.usefixtures("quick_collections", "tiny_model_folder")
+pytestmark = pytest.mark.usefixtures("tiny_model_folder")
 
 
 def proof(**changes: Any) -> Proof:

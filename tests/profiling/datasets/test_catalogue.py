@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from shutil import copytree
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
@@ -46,15 +47,23 @@ JSON_FILES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All datasets; nobody changes them."""
+    folder = tmp_path_factory.mktemp("datasets")
+    write_all(folder)
+    return folder
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    write_all(tmp_path)
-    return tmp_path
+def root(whole_root: Path, tmp_path: Path) -> Path:
+    """A copy of all datasets, to change."""
+    return copytree(whole_root, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_every_dataset_is_read_with_images_that_open(root: Path, name: str) -> None:
-    samples = read_dataset(name, root=root)
+def test_every_dataset_is_read_with_images_that_open(whole_root: Path, name: str) -> None:
+    samples = read_dataset(name, root=whole_root)
     assert len({sample.sample_id for sample in samples}) == len(samples)
     for sample in samples:
         assert (sample.dataset, sample.split) == (name, CATALOGUE[name].default_split)
@@ -65,8 +74,8 @@ def test_every_dataset_is_read_with_images_that_open(root: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_every_dataset_is_asked_and_scored_by_its_own_rule(root: Path, name: str) -> None:
-    entry, samples = CATALOGUE[name], read_dataset(name, root=root)
+def test_every_dataset_is_asked_and_scored_by_its_own_rule(whole_root: Path, name: str) -> None:
+    entry, samples = CATALOGUE[name], read_dataset(name, root=whole_root)
     scorer = Scorer.for_samples(entry.score, samples)
     for sample in samples[:5]:
         assert prompt_text(sample).startswith(sample.question)
@@ -76,11 +85,11 @@ def test_every_dataset_is_asked_and_scored_by_its_own_rule(root: Path, name: str
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_an_unknown_split_is_refused(root: Path, name: str) -> None:
+def test_an_unknown_split_is_refused(whole_root: Path, name: str) -> None:
     entry = CATALOGUE[name]
     assert entry.default_split in entry.splits
     with pytest.raises(DatasetError, match=rf"{name}: split: expected one of {', '.join(entry.splits)}, found 'some'"):
-        read_dataset(name, "some", root=root)
+        read_dataset(name, "some", root=whole_root)
 
 
 @pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: file.name)
@@ -162,16 +171,18 @@ def test_an_unknown_dataset_is_refused() -> None:
         dataset_entry("vqa_v2")
 
 
-def test_the_root_comes_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOLMO_DATA_DIR", str(root))
+def test_the_root_comes_from_the_environment(whole_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLMO_DATA_DIR", str(whole_root))
     assert len(read_dataset("text_vqa")) == 1
 
 
-def test_a_subset_is_drawn_by_the_seed_and_keeps_the_order(root: Path) -> None:
+def test_a_subset_is_drawn_by_the_seed_and_keeps_the_order(whole_root: Path) -> None:
     def ids(num_samples: int, seed: int) -> list[str]:
-        return [sample.sample_id for sample in read_dataset("st_qa", root=root, num_samples=num_samples, seed=seed)]
+        return [
+            sample.sample_id for sample in read_dataset("st_qa", root=whole_root, num_samples=num_samples, seed=seed)
+        ]
 
-    whole = [sample.sample_id for sample in read_dataset("st_qa", root=root)]
+    whole = [sample.sample_id for sample in read_dataset("st_qa", root=whole_root)]
     assert ids(1024, 0) == whole
     drawn = ids(50, 1)
     assert drawn == ids(50, 1) != ids(50, 2)
@@ -180,10 +191,10 @@ def test_a_subset_is_drawn_by_the_seed_and_keeps_the_order(root: Path) -> None:
 
 
 @pytest.mark.parametrize("num_samples", [0, 4])
-def test_a_number_of_samples_that_there_is_not_is_refused(root: Path, num_samples: int) -> None:
+def test_a_number_of_samples_that_there_is_not_is_refused(whole_root: Path, num_samples: int) -> None:
     wrong = f"coco_2014_vqa: validation: num_samples: expected 1 to 3, as many as there are, found {num_samples}"
     with pytest.raises(DatasetError, match=wrong):
-        read_dataset("coco_2014_vqa", root=root, num_samples=num_samples)
+        read_dataset("coco_2014_vqa", root=whole_root, num_samples=num_samples)
 
 
 def test_an_empty_dataset_is_refused(root: Path) -> None:
@@ -192,9 +203,9 @@ def test_an_empty_dataset_is_refused(root: Path) -> None:
         read_dataset("text_vqa", root=root)
 
 
-def test_only_what_the_molmo_loader_gets_wrong_differs_with_it(root: Path) -> None:
+def test_only_what_the_molmo_loader_gets_wrong_differs_with_it(whole_root: Path) -> None:
     for name in CATALOGUE:
-        is_same = read_dataset(name, root=root) == read_dataset(name, root=root, molmo_compat=True)
+        is_same = read_dataset(name, root=whole_root) == read_dataset(name, root=whole_root, molmo_compat=True)
         assert is_same == (name != "science_qa_img")
 
 
@@ -205,12 +216,16 @@ def test_a_file_of_questions_is_a_dataset_and_needs_no_root(monkeypatch: pytest.
     assert (sample.dataset, sample.split) == ("robots", "all")
 
 
-def test_questions_with_options_may_have_a_style_of_their_own(root: Path) -> None:
+def test_questions_with_options_may_have_a_style_of_their_own(whole_root: Path) -> None:
     entry = dataset_entry("mmmu")
-    styles = {sample.tags["question_type"]: entry.prompt_style(sample) for sample in read_dataset("mmmu", root=root)}
+    styles = {
+        sample.tags["question_type"]: entry.prompt_style(sample) for sample in read_dataset("mmmu", root=whole_root)
+    }
     assert styles == {"multiple-choice": "a_okvqa_mc", "open": "vqa2"}
     science = dataset_entry("science_qa_img")
-    assert {science.prompt_style(sample) for sample in read_dataset("science_qa_img", root=root)} == {"science_qa"}
+    assert {science.prompt_style(sample) for sample in read_dataset("science_qa_img", root=whole_root)} == {
+        "science_qa"
+    }
 
 
 SUITE = [f"suite_{family}" for family in FAMILIES]
