@@ -32,7 +32,7 @@ test: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	@echo "==> tests"
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=4
 	@echo "==> notebooks"
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbmake notebooks
 
