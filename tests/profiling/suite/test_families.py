@@ -1,4 +1,6 @@
 from collections import Counter, defaultdict
+from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from profiling.suite.draws import is_held_out
 from profiling.suite.families import FAMILIES
-from profiling.suite.marks import PICTURE_POINTS, Shape, Symbol, Text
+from profiling.suite.marks import PICTURE_POINTS, Picture, Shape, Symbol, Text
 from profiling.suite.puzzle import Puzzle
 from profiling.suite.sprites import text_width
 from profiling.suite.suite import SPLITS, PuzzleKey
@@ -47,6 +49,17 @@ def puzzles(family: str, split: str, count: int) -> list[Puzzle]:
     return [PuzzleKey(family=family, split=split, index=index).make() for index in range(count)]
 
 
+def questions(family: str, split: str, count: int) -> list[Puzzle]:
+    """Puzzles without their pictures, which are many and would fill the memory: tests share them."""
+    return [_question(family, split, index) for index in range(count)]
+
+
+@cache
+def _question(family: str, split: str, index: int) -> Puzzle:
+    puzzle = PuzzleKey(family=family, split=split, index=index).make()
+    return replace(puzzle, picture=Picture(background=puzzle.picture.background, marks=()))
+
+
 @settings(max_examples=1500, deadline=None)
 @given(KEYS)
 def test_the_picture_gives_the_answer(key: PuzzleKey) -> None:
@@ -84,7 +97,7 @@ def test_nothing_sticks_out_of_the_picture(key: PuzzleKey) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_answer_is_much_more_frequent_than_others(family: str) -> None:
-    seen = puzzles(family, "train", 3000)
+    seen = questions(family, "train", 3000)
     answers = Counter(puzzle.answers[0] for puzzle in seen)
     assert answers.most_common(1)[0][1] / len(seen) <= MOST_MAJORITY[family]
 
@@ -92,29 +105,29 @@ def test_no_answer_is_much_more_frequent_than_others(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_question_alone_does_not_tell_the_answer(family: str) -> None:
     answers_of_kind = defaultdict[str, Counter[str]](Counter)
-    for puzzle in puzzles(family, "train", 3000):
+    for puzzle in questions(family, "train", 3000):
         answers_of_kind[puzzle.kind][puzzle.answers[0]] += 1
-    tests = puzzles(family, "test", 1000)
+    tests = questions(family, "test", 1000)
     is_right = [puzzle.answers[0] == answers_of_kind[puzzle.kind].most_common(1)[0][0] for puzzle in tests]
     assert sum(is_right) / len(tests) <= MOST_BLIND[family]
 
 
 def test_every_option_is_right_equally_often() -> None:
-    tests = puzzles("choice", "test", 2000)
+    tests = questions("choice", "test", 2000)
     assert all(puzzle.answers[0] in puzzle.options and len(set(puzzle.options)) == 4 for puzzle in tests)
     places = Counter(puzzle.options.index(puzzle.answers[0]) for puzzle in tests)
     assert [places[place] / len(tests) for place in range(4)] == pytest.approx([0.25] * 4, abs=0.04)
 
 
 def test_numbers_among_the_options_are_right_equally_often_by_rank() -> None:
-    tests = [puzzle for puzzle in puzzles("choice", "test", 6000) if puzzle.options[0].isdigit()]
+    tests = [puzzle for puzzle in questions("choice", "test", 6000) if puzzle.options[0].isdigit()]
     ranks = Counter(sorted(map(int, puzzle.options)).index(int(puzzle.answers[0])) for puzzle in tests)
     assert [ranks[rank] / len(tests) for rank in range(4)] == pytest.approx([0.25] * 4, abs=0.04)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_easy_and_hard_members_are_both_frequent(family: str) -> None:
-    is_hard = [puzzle.is_hard for puzzle in puzzles(family, "test", 1000)]
+    is_hard = [puzzle.is_hard for puzzle in questions(family, "test", 1000)]
     assert 0.35 < sum(is_hard) / len(is_hard) < 0.65
 
 
@@ -145,8 +158,8 @@ def test_training_never_shows_some_words_and_values_but_tests_do() -> None:
 
 @pytest.mark.parametrize("family", ["scenes", "text", "counting", "tables", "captions"])
 def test_what_is_unseen_is_marked_so(family: str) -> None:
-    assert not any(puzzle.is_unseen for puzzle in puzzles(family, "train", 500))
-    is_unseen = [puzzle.is_unseen for puzzle in puzzles(family, "test", 500)]
+    assert not any(puzzle.is_unseen for puzzle in questions(family, "train", 500))
+    is_unseen = [puzzle.is_unseen for puzzle in questions(family, "test", 500)]
     assert 0.05 < sum(is_unseen) / len(is_unseen) < 0.4
 
 
@@ -169,10 +182,10 @@ def test_letters_of_hard_signs_are_too_small_for_the_lowest_tier() -> None:
 
 
 def test_where_people_differ_there_are_ten_answers_in_two_spellings() -> None:
-    counting = puzzles("counting", "test", 50)
+    counting = questions("counting", "test", 50)
     assert {len(puzzle.answers) for puzzle in counting} == {10}
     two = next(puzzle for puzzle in counting if puzzle.answers[0] == "2")
     assert Counter(two.answers) == {"2": 7, "two": 3}
-    gray = next(puzzle for puzzle in puzzles("scenes", "test", 200) if puzzle.answers[0] == "gray")
+    gray = next(puzzle for puzzle in questions("scenes", "test", 200) if puzzle.answers[0] == "gray")
     assert Counter(gray.answers) == {"gray": 7, "grey": 3}
-    assert all(len(puzzle.answers) >= 2 for puzzle in puzzles("captions", "test", 50))
+    assert all(len(puzzle.answers) >= 2 for puzzle in questions("captions", "test", 50))
