@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from inspect import getdoc
 from typing import Any, Final, cast
 
@@ -10,6 +11,8 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
+from torch.optim import Optimizer
 
 # The packages are imported so that YAML may name their classes without a path.
 import callbacks  # noqa: F401
@@ -39,7 +42,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "tune-engine": tune_engine,
     "suite-sheet": suite_sheet,
 }
-LINKS: Final = ("devices", "shapes", "coefficients")
+LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels")
 _INTERRUPTED: Final = 130  # as shells report SIGINT
 
 
@@ -53,7 +56,19 @@ class PunctualCLI(LightningCLI):
         )
         parser.add_argument("--observers", type=list[Callback], default=[], help="Callbacks besides the Trainer's own.")
         for name in LINKS:  # ignored by modules that do not take it
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+            # From the whole object: to say that it lacks an attribute, a link would print it, and that opens its data.
+            known = partial(_attribute, name)
+            parser.link_arguments("data", f"model.init_args.{name}", known, apply_on="instantiate")
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRSchedulerTypeUnion | None = None
+    ) -> Any:
+        """Move the schedule on after each epoch, or after each step where the module says so."""
+        interval = getattr(lightning_module, "scheduler_interval", "epoch")
+        if lr_scheduler is None or interval == "epoch":
+            return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": interval}}
 
     def before_instantiate_classes(self) -> None:
         """Set the number of threads; for small layers one is many times faster than two."""
@@ -131,6 +146,11 @@ def main() -> int:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
     return 0
+
+
+def _attribute(name: str, data: LightningDataModule) -> object:
+    """Return what the data knows under a name, if it does."""
+    return getattr(data, name, None)
 
 
 def _commands() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One recipe per trained thing."""
 
 from lightning_modules.latency_estimator import LatencyEstimatorModule
+from lightning_modules.vlm import VLMModule
 
-__all__ = ["LatencyEstimatorModule"]
+__all__ = ["LatencyEstimatorModule", "VLMModule"]

@@ -201,6 +201,29 @@ def released_hf_config(name: str) -> dict[str, Any]:
     return RELEASED[name]
 
 
+def changed_hf_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``config.json`` content of a model that differs from a released one.
+
+    Args:
+        name: Name of the released model.
+        changes: Fields with other values; those of ``vision_backbone`` in a mapping of their own.
+
+    Raises:
+        ValueError: If no released model has that name or one of those fields.
+    """
+    return _changed(released_hf_config(name), changes, where="shape")
+
+
+def _changed(usual: Mapping[str, Any], changes: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    changed = dict(usual)
+    for field, value in changes.items():
+        if field not in usual:
+            raise ValueError(f"{where}.{field}: no such field, choose among {', '.join(usual)}")
+        nested = usual[field]
+        changed[field] = _changed(nested, value, where=f"{where}.{field}") if isinstance(nested, Mapping) else value
+    return changed
+
+
 def _olmo_shape(hf: Mapping[str, Any]) -> dict[str, Any]:
     # SwiGLU halves the hidden width that the config states.
     doubled_ffn_dim = hf["mlp_hidden_size"] or hf["mlp_ratio"] * hf["d_model"]

@@ -3,6 +3,8 @@
 # Shape suffixes: T = tokens, D = width of the model, E = experts, K = experts per token, F = hidden width of an
 # expert, R = T * K rows, one for each (token, chosen expert).
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,10 +46,11 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """The experts' weights, stacked, and three ways to run the chosen ones.
+    """The experts' weights, stacked, and the ways to run the chosen ones.
 
     Few rows on a GPU gather their experts' weights; many rows are sorted by expert and multiplied in groups; elsewhere
-    a loop runs over the experts that were chosen.
+    a loop runs over the experts that were chosen. Training multiplies in groups wherever it can: the loop waits for the
+    device in every block.
     """
 
     def __init__(self, config: MolmoConfig) -> None:
@@ -57,11 +60,13 @@ class Experts(nn.Module):
 
     def forward(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
         """Sum the chosen experts' outputs, weighted: ``(tokens, width)`` in and out."""
-        if not x_TD.is_cuda:
-            return self._loop(x_TD, weight_TK, expert_TK)
-        if expert_TK.numel() <= MAX_GATHERED_ROWS and not torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self._can_group(x_TD):
+            return self._trained(x_TD, weight_TK, expert_TK)
+        # Compiled, the gathered weights are multiplied as they are read: nothing is copied, on the CPU neither.
+        gathers = x_TD.is_cuda or torch.compiler.is_compiling()
+        if gathers and expert_TK.numel() <= MAX_GATHERED_ROWS and not torch.is_grad_enabled():
             return self._gathered(x_TD, weight_TK, expert_TK)
-        if self._can_group(x_TD):
+        if x_TD.is_cuda and self._can_group(x_TD):
             return self._grouped(x_TD, weight_TK, expert_TK)
         return self._loop(x_TD, weight_TK, expert_TK)
 
@@ -80,14 +85,32 @@ class Experts(nn.Module):
     def _grouped(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
         num_tokens, top_k = expert_TK.shape
         expert_R, order_R = expert_TK.flatten().sort(stable=True)
-        experts_E = torch.arange(len(self.gate_up), device=x_TD.device)
-        end_E = torch.searchsorted(expert_R, experts_E, right=True, out_int32=True)
+        end_E = self._group_ends(expert_R)
         x_RD = x_TD[order_R // top_k]
         gate, up = F.grouped_mm(x_RD, self.gate_up.transpose(1, 2), offs=end_E).chunk(2, dim=-1)
         out_RD = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=end_E)
         # Back to the tokens' order, so that the sum over a token's experts is one product without atomics.
         unsorted_RD = torch.empty_like(out_RD).index_copy(0, order_R, out_RD)
         return torch.bmm(weight_TK.unsqueeze(1), unsorted_RD.view(num_tokens, top_k, -1)).squeeze(1)
+
+    def _trained(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+        """Multiply in groups like ``_grouped``, in steps whose gradients need no atomics and wait for nothing."""
+        num_tokens, top_k = expert_TK.shape
+        expert_R, order_R = expert_TK.flatten().sort(stable=True)
+        place_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
+        end_E = self._group_ends(expert_R)
+        copies_RD = x_TD[:, None].expand(-1, top_k, -1).flatten(0, 1)
+        gate_up = F.grouped_mm(_reordered(copies_RD, order_R, place_R), self.gate_up.transpose(1, 2), offs=end_E)
+        gate, up = gate_up.chunk(2, dim=-1)
+        # Weighted while a row is as narrow as an expert.
+        hidden_RF = F.silu(gate) * up * _reordered(weight_TK.reshape(-1, 1), order_R, place_R)
+        out_RD = F.grouped_mm(hidden_RF, self.down.transpose(1, 2), offs=end_E)
+        return _reordered(out_RD, place_R, order_R).view(num_tokens, top_k, -1).sum(dim=1)
+
+    def _group_ends(self, expert_R: Tensor) -> Tensor:
+        """``(experts,)`` int32: behind the last row of each expert, in rows sorted by expert."""
+        experts_E = torch.arange(len(self.gate_up), device=expert_R.device)
+        return torch.searchsorted(expert_R, experts_E, right=True, out_int32=True)
 
     def _loop(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
         out_TD = torch.zeros_like(x_TD)
@@ -103,6 +126,25 @@ class Experts(nn.Module):
             out_rows = F.linear(F.silu(gate) * up, self.down[expert]) * weight_R1[rows]
             out_TD = out_TD.index_add(0, token_R[rows], out_rows)
         return out_TD
+
+
+class _Reorder(torch.autograd.Function):
+    """Rows in another order. The gradient is a gather too, where that of indexing would add up row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order_R: Tensor, place_R: Tensor) -> Tensor:
+        ctx.save_for_backward(place_R)
+        return rows[order_R]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (place_R,) = ctx.saved_tensors
+        return gradients[0][place_R], None, None
+
+
+def _reordered(rows: Tensor, order_R: Tensor, place_R: Tensor) -> Tensor:
+    """Return row ``order_R[i]`` as row ``i``; ``place_R`` says where each row went."""
+    return cast("Tensor", _Reorder.apply(rows, order_R, place_R))  # type: ignore[no-untyped-call]
 
 
 class MoE(nn.Module):

@@ -1,10 +1,12 @@
 """The three runtime knobs: image tier, experts per token, active blocks. Arguments of a call, never model state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 Tiling = Literal["upper_bound", "target"]
+
+GRID_KEY: Final = "knob_grid"  # of our own, in a config.json; the released models' files have none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,14 @@ class KnobGrid:
                 raise ValueError(f"{knob}: must be one of {', '.join(map(str, levels))}, got {level}")
         return KnobSetting(tier=tier, top_k=top_k, active_blocks=self.blocks_by_count[num_active_blocks])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a ``config.json`` keeps under ``GRID_KEY``."""
+        return {
+            "tiers": [asdict(tier) for tier in self.tiers],
+            "top_k": list(self.top_k),
+            "blocks_by_count": {str(count): list(blocks) for count, blocks in self.blocks_by_count.items()},
+        }
+
     def settings(self) -> list[KnobSetting]:
         """Return every setting, tiers outermost, then top_k, then blocks."""
         return [
@@ -187,3 +197,26 @@ def spread_grid(
 
 
 MOLMOE_1B_GRID = spread_grid(16, top_k=(4, 6, 8, 10, 12), block_counts=(8, 10, 12, 14, 16))
+
+
+def own_grid(hf_config: Mapping[str, Any], *, source: str = "config.json") -> KnobGrid | None:
+    """Read the grid that a model was trained for; ``None`` for the released models, which were trained for none.
+
+    Args:
+        hf_config: Content of the model's ``config.json``.
+        source: Name of the file, for errors.
+
+    Raises:
+        ValueError: If the grid is not as ``KnobGrid.to_json`` writes it.
+    """
+    if GRID_KEY not in hf_config:
+        return None
+    try:
+        content = hf_config[GRID_KEY]
+        return KnobGrid(
+            tiers=tuple(Tier(**tier) for tier in content["tiers"]),
+            top_k=tuple(content["top_k"]),
+            blocks_by_count={int(count): tuple(blocks) for count, blocks in content["blocks_by_count"].items()},
+        )
+    except (AttributeError, KeyError, TypeError) as err:
+        raise ValueError(f"{source}: {GRID_KEY}: not a grid of tiers, top_k and blocks_by_count: {err!r}") from err

@@ -143,7 +143,7 @@ class MolmoProcessor:
         Args:
             text_ids_BS: ``(batch, sequence)``, int64: tokenised texts, no begin id and no placeholder, padded with -1.
             pixels: The images in the order of the texts, ``(images, 3, height, width)``, uint8, one tensor for each
-                size; none for texts alone.
+                size.
             tier: Range of crops.
             tiling: How the tier is applied, see ``image_layout``.
 
@@ -165,7 +165,7 @@ class MolmoProcessor:
         inputs = ModelInputs(
             input_ids=torch.cat([head.expand(batch, -1), text_ids_BS], dim=1),
             crops=torch.cat([part.crops for part in cut]),
-            patch_mask=cut[0].patch_mask.expand(batch, -1, -1),
+            patch_mask=torch.cat([part.patch_mask.expand(len(part.crops), -1, -1) for part in cut]),
             token_index=token_index.expand(batch, -1, -1),
         )
         return inputs, layout

@@ -17,6 +17,7 @@ _IMAGE_TOKENS = {
     "im_col_id": "<im_col>",
     "image_id": "<|image|>",
 }
+IMAGE_TOKENS = tuple(_IMAGE_TOKENS.values())
 
 
 class Tokenizer(Protocol):
@@ -58,8 +59,8 @@ class SpecialTokens:
         For models without a tokenizer: the id of both ends is the vocabulary's last, which is only MolmoE's.
         """
         first, end_id = config.vocab_size, config.vocab_size - 1
-        names = ("im_start_id", "im_end_id", "im_patch_id", "im_col_id", "image_id")
-        return cls(bos_id=end_id, eos_id=end_id, **{name: first + index for index, name in enumerate(names)})
+        ids = {name: first + index for index, name in enumerate(_IMAGE_TOKENS)}
+        return cls(bos_id=end_id, eos_id=end_id, **ids)
 
     @classmethod
     def from_ids(cls, ids: Mapping[str, int], *, bos_id: int, eos_id: int, source: str) -> "SpecialTokens":

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
 from models.engine import Engine, EngineName, make_engine
-from models.knobs import STANDARD_TIERS, KnobGrid, Tier, Tiling, spread_grid
+from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, Tiling, own_grid, spread_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
@@ -72,30 +72,37 @@ class ModelSource:
 
 @dataclass(frozen=True, kw_only=True)
 class GridLevels:
-    """Levels of the knobs to measure. Which blocks run is spread evenly over the model.
+    """Levels of the knobs to measure. What is null is as in the grid that the model was trained for, else MolmoE-1B's.
 
     Args:
-        tiers: Image tiers, cheapest first; low, medium and high as everywhere in this project if null.
+        tiers: Image tiers, cheapest first.
         top_k: Experts per token; ``[0]`` for a dense model.
-        num_active_blocks: How many blocks run.
+        num_active_blocks: How many blocks run; which ones, unless null, is spread evenly over the model.
     """
 
     tiers: tuple[Tier, ...] | None = None
-    top_k: tuple[int, ...] = (4, 6, 8, 10, 12)
-    num_active_blocks: tuple[int, ...] = (8, 10, 12, 14, 16)
+    top_k: tuple[int, ...] | None = None
+    num_active_blocks: tuple[int, ...] | None = None
 
-    def grid(self, config: MolmoConfig) -> KnobGrid:
+    def grid(self, config: MolmoConfig, own: KnobGrid | None = None) -> KnobGrid:
         """Build the grid for a model.
+
+        Args:
+            config: Shape of the model.
+            own: The grid that it was trained for, if any.
 
         Raises:
             ValueError: If the model has not that many blocks or experts.
         """
-        grid = spread_grid(
+        usual = own or MOLMOE_1B_GRID
+        spread = spread_grid(
             config.num_blocks,
-            tiers=self.tiers or STANDARD_TIERS,
-            top_k=self.top_k,
-            block_counts=self.num_active_blocks,
+            tiers=self.tiers or usual.tiers,
+            top_k=self.top_k or usual.top_k,
+            block_counts=self.num_active_blocks or tuple(usual.blocks_by_count),
         )
+        keeps_blocks = own is not None and self.num_active_blocks is None
+        grid = replace(spread, blocks_by_count=usual.blocks_by_count) if keeps_blocks else spread
         for setting in grid.settings():
             setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
         return grid
@@ -137,9 +144,11 @@ class Sweep:
 
     def plan(self) -> Plan:
         """Lay out the measurements."""
+        hf_config, name = self.model.hf_config(), self.model.name
+        config = MolmoConfig.from_hf(hf_config, source=name)
         return Plan(
             requests=make_requests(self.workload),
-            grid=self.levels.grid(MolmoConfig.from_hf(self.model.hf_config(), source=self.model.name)),
+            grid=self.levels.grid(config, own_grid(hf_config, source=name)),
             repeats=self.repeats,
             tiling=self.tiling,
             settings_per_request=self.settings_per_request,
