@@ -45,7 +45,7 @@ def nearest_choice(prediction: str, options: Sequence[str]) -> int:
 
     First the option that is equal, then the only one that contains the prediction, then the first of those with the
     smallest edit distance. Letters mean nothing here. Nor does case, unless the prediction is an option letter by
-    letter; Molmo's evaluation takes no options that differ in case alone.
+    letter; Molmo's evaluation stops at options that differ in case alone.
 
     Raises:
         ValueError: If there are no options, or two are equal.

@@ -228,6 +228,20 @@ def test_questions_with_options_may_have_a_style_of_their_own(whole_root: Path) 
     }
 
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "datasets.md"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_dataset_is_documented_as_it_is(name: str) -> None:
+    entry = CATALOGUE[name]
+    table = DOCUMENT.read_text().split("## What is read\n")[1].split("\n## ")[0]
+    (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"| `{entry.score}` |" in row
+    assert f"`{entry.style}`" in row
+    assert f"| {entry.max_new_tokens}" in row
+    assert f"**{entry.default_split}**" in row
+
+
 SUITE = [f"suite_{family}" for family in FAMILIES]
 
 
