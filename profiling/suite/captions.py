@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from profiling.suite.draws import Draws
 from profiling.suite.marks import PICTURE_POINTS, Picture, Shape
-from profiling.suite.palette import BACKGROUNDS
+from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle
 from profiling.suite.things import UNSEEN_THINGS, Thing, draw_thing, draw_things
 from profiling.suite.vocabulary import NUMBER_WORDS
 
-_BACKGROUND_NAMES = tuple(BACKGROUNDS)
 _QUESTION = "describe the picture."
 _CELLS = 5  # along a side, for groups
 _MOST_IN_GROUP = 4
@@ -30,7 +29,7 @@ def make_caption(draws: Draws) -> Puzzle:
     kind = "groups" if is_hard else draws.one_of(("one", "pair", "pair"))
     caption = _KINDS[kind](draws)
     return Puzzle(
-        picture=Picture(background=draws.one_of(_BACKGROUND_NAMES), marks=tuple(caption.shapes)),
+        picture=Picture(background=draws.one_of(BACKGROUND_NAMES), marks=tuple(caption.shapes)),
         question=_QUESTION,
         answers=tuple(caption.sentences),
         kind=kind,

@@ -13,12 +13,11 @@ from profiling.suite.chains import chain_marks
 from profiling.suite.draws import Draws, is_held_out
 from profiling.suite.gauges import bar_marks, clock_marks, thermometer_marks
 from profiling.suite.marks import Mark, Picture, Shape
-from profiling.suite.palette import BACKGROUNDS
+from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle
 from profiling.suite.things import COLOR_NAMES, spread_out
 from profiling.suite.vocabulary import ANIMALS
 
-_BACKGROUND_NAMES = tuple(BACKGROUNDS)
 NUM_OPTIONS: Final = 4
 DIRECTIONS: Final = {"up": 0, "right": 90, "down": 180, "left": 270}  # degrees, clockwise
 _HOURS = range(1, 13)
@@ -43,7 +42,7 @@ def make_choice(draws: Draws) -> Puzzle:
     diagram = _KINDS[kind](draws, is_hard)
     choices = " ".join(f"{letter} {option}" for letter, option in zip("abcd", diagram.options, strict=True))
     return Puzzle(
-        picture=Picture(background=draws.one_of(_BACKGROUND_NAMES), marks=tuple(diagram.marks)),
+        picture=Picture(background=draws.one_of(BACKGROUND_NAMES), marks=tuple(diagram.marks)),
         question=f"{diagram.question} {choices}",
         answers=(diagram.answer,),
         kind=kind,

@@ -5,14 +5,13 @@ from typing import Final, NamedTuple
 
 from profiling.suite.draws import Draws
 from profiling.suite.marks import PICTURE_POINTS, Picture, Shape
-from profiling.suite.palette import BACKGROUNDS
+from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle, ten_answers
 from profiling.suite.sprites import SHAPES
 from profiling.suite.things import COLOR_NAMES, UNSEEN_THINGS, Thing, draw_thing, others
 from profiling.suite.vocabulary import NUMBER_WORDS, PLURALS
 
 MOST: Final = 9
-_BACKGROUND_NAMES = tuple(BACKGROUNDS)
 
 
 class _Crowd(NamedTuple):
@@ -46,7 +45,7 @@ def make_counting(draws: Draws) -> Puzzle:
     things = [query.counted() for _ in range(count)]
     things += [query.other() for _ in range(draws.whole(crowd.fewest, crowd.most))]
     return Puzzle(
-        picture=Picture(background=draws.one_of(_BACKGROUND_NAMES), marks=_scattered(draws, things, crowd)),
+        picture=Picture(background=draws.one_of(BACKGROUND_NAMES), marks=_scattered(draws, things, crowd)),
         question=f"how many {query.plural} are there?",
         answers=ten_answers(str(count), NUMBER_WORDS[count]),
         kind=kind,

@@ -9,14 +9,13 @@ from typing import Final
 
 from profiling.suite.draws import Draws
 from profiling.suite.marks import PICTURE_POINTS, Picture, Symbol
-from profiling.suite.palette import BACKGROUNDS
+from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle
 from profiling.suite.symbols import NUM_SYMBOLS
 from profiling.suite.things import COLOR_NAMES, spread_out
 from profiling.suite.vocabulary import FOODS, HOMES
 from profiling.suite.words import invented_word
 
-_BACKGROUND_NAMES = tuple(BACKGROUNDS)
 _MOST_TURN = 14  # degrees
 _HIGHEST_PRICE = 99
 
@@ -66,7 +65,7 @@ def make_fact(draws: Draws) -> Puzzle:
     kind = draws.one_of(tuple(_QUESTIONS))
     symbol = f"{colors[0]} symbol" if is_hard else "symbol"
     return Puzzle(
-        picture=Picture(background=draws.one_of(_BACKGROUND_NAMES), marks=_symbols(draws, numbers, colors)),
+        picture=Picture(background=draws.one_of(BACKGROUND_NAMES), marks=_symbols(draws, numbers, colors)),
         question=_QUESTIONS[kind].format(symbol=symbol),
         answers=(answer_of(FACTS[numbers[0]], kind),),
         kind=kind,

@@ -38,6 +38,7 @@ BACKGROUNDS: Final[dict[str, tuple[Rgb, Rgb]]] = {
     "rose": ((255, 244, 243), (250, 228, 226)),
     "mist": ((248, 249, 251), (229, 232, 237)),
 }
+BACKGROUND_NAMES: Final = tuple(BACKGROUNDS)
 
 _LIGHT = frozenset({"orange", "yellow", "pink", "gray", "paper", "white"})
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from profiling.suite.draws import Draws
 from profiling.suite.marks import Picture, Shape
-from profiling.suite.palette import BACKGROUNDS
+from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle, ten_answers
 from profiling.suite.sprites import SHAPES
 from profiling.suite.things import (
@@ -20,7 +20,6 @@ from profiling.suite.things import (
     spread_out,
 )
 
-_BACKGROUND_NAMES = tuple(BACKGROUNDS)
 _LARGE_FRACTION = 0.86  # of the room that a thing has
 _SMALL_FRACTION = 0.54
 _OTHER_SPELLING = {"gray": "grey"}
@@ -46,7 +45,7 @@ def make_scene(draws: Draws) -> Puzzle:
     kind = draws.one_of(tuple(_KINDS))
     scene = _KINDS[kind](draws, places)
     return Puzzle(
-        picture=Picture(background=draws.one_of(_BACKGROUND_NAMES), marks=_shapes(draws, scene, places)),
+        picture=Picture(background=draws.one_of(BACKGROUND_NAMES), marks=_shapes(draws, scene, places)),
         question=scene.question,
         answers=ten_answers(scene.answer, _OTHER_SPELLING.get(scene.answer)),
         kind=kind,

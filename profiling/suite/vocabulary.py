@@ -7,6 +7,7 @@ names, numbers) is spelled: a character, then its continuations ``##a``, as Word
 import re
 from typing import Final
 
+from profiling.scoring import counts
 from profiling.suite.palette import COLORS
 from profiling.suite.sprites import SHAPES
 
@@ -22,7 +23,7 @@ HOMES: Final = (
     *("bridge", "castle", "cave", "desert", "forest", "garden", "harbor", "island"),
     *("lake", "market", "mountain", "river", "temple", "tower", "valley", "village"),
 )
-NUMBER_WORDS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUMBER_WORDS: Final = counts.NUMBER_WORDS[:10]
 PLURALS: Final = {shape: f"{shape}es" if shape.endswith("s") else f"{shape}s" for shape in (*SHAPES, "shape")}
 _QUESTION_WORDS = (
     *("above", "an", "and", "are", "arrow", "bar", "below", "bigger", "biggest", "clock", "color", "column"),
