@@ -3,7 +3,7 @@
 # Shape suffixes: B = requests, S = new tokens, C = tokens in the cache with the new ones, D = width, H = query heads,
 # G = key/value heads, K = width of a head, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,13 +77,22 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, shared: Shared, slot: int) -> Tensor:
         """Mix each token with those before it: ``(batch, sequence, width)`` in and out."""
+        out: Tensor = self.out(self.mix(*self.project(x_BSD, shared.angles), shared, slot))
+        return out
+
+    def project(self, x_BSD: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of the tokens, each ``(batch, sequence, its heads, head_dim)``."""
         query, key, value = self.qkv(x_BSD).split(self.split, dim=-1)
         if self.has_qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
-        heads = rotate(torch.cat([query, key], dim=-1).unflatten(-1, (-1, self.head_dim)), *shared.angles)
-        query_BHSK = heads[:, :, : self.num_heads].transpose(1, 2)
-        key_BGCK = heads[:, :, self.num_heads :].transpose(1, 2)
-        value_BGCK = value.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        heads = rotate(torch.cat([query, key], dim=-1).unflatten(-1, (-1, self.head_dim)), *angles)
+        value_BSGK = value.unflatten(-1, (-1, self.head_dim))
+        return heads[:, :, : self.num_heads], heads[:, :, self.num_heads :], value_BSGK
+
+    def mix(self, query_BSHK: Tensor, key_BSGK: Tensor, value_BSGK: Tensor, shared: Shared, slot: int) -> Tensor:
+        """Put keys and values into the cache and let the queries see what is there: ``(batch, sequence, width)``."""
+        query_BHSK = query_BSHK.transpose(1, 2)
+        key_BGCK, value_BGCK = key_BSGK.transpose(1, 2), value_BSGK.transpose(1, 2)
         if shared.cache is not None:
             key_BGCK, value_BGCK = shared.cache.append(slot, key_BGCK, value_BGCK)
         mixed = F.scaled_dot_product_attention(
@@ -95,8 +104,7 @@ class Attention(nn.Module):
             is_causal=shared.mask is None and query_BHSK.shape[2] > 1,
             enable_gqa=self.is_grouped,
         )
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
@@ -128,13 +136,28 @@ class Block(nn.Module):
 
     def forward(self, x_BSD: Tensor, shared: Shared, slot: int) -> Tensor:
         """Run the block: ``(batch, sequence, width)`` in and out. ``slot`` is its place among the active blocks."""
-        if self.norm_after:
-            x_BSD = x_BSD + self.attention_norm(self.attention(x_BSD, shared, slot))
-            change_BSD: Tensor = self.ffn_norm(self.ffn(x_BSD, shared.top_k))
-        else:
-            x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), shared, slot)
-            change_BSD = self.ffn(self.ffn_norm(x_BSD), shared.top_k)
-        return x_BSD + change_BSD
+        x_BSD = self.add_attention(x_BSD, self.attention(self.attention_input(x_BSD), shared, slot))
+        return self.add_ffn(x_BSD, self.ffn(self.ffn_input(x_BSD), shared.top_k))
+
+    def attention_input(self, x_BSD: Tensor) -> Tensor:
+        """Return what attention is given."""
+        return x_BSD if self.norm_after else self.attention_norm(x_BSD)
+
+    def add_attention(self, x_BSD: Tensor, change_BSD: Tensor) -> Tensor:
+        """Add what attention has returned."""
+        return x_BSD + (self.attention_norm(change_BSD) if self.norm_after else change_BSD)
+
+    def ffn_input(self, x_BSD: Tensor) -> Tensor:
+        """Return what the feed-forward layer is given."""
+        return x_BSD if self.norm_after else self.ffn_norm(x_BSD)
+
+    def add_ffn(self, x_BSD: Tensor, change_BSD: Tensor) -> Tensor:
+        """Add what the feed-forward layer has returned."""
+        return x_BSD + (self.ffn_norm(change_BSD) if self.norm_after else change_BSD)
+
+
+# How a block is run: the block, its input, what the blocks share, and its place among the active blocks.
+RunBlock = Callable[[nn.Module, Tensor, Shared, int], Tensor]
 
 
 class LanguageModel(nn.Module):
@@ -162,6 +185,7 @@ class LanguageModel(nn.Module):
         top_k: int,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
+        run_block: RunBlock = nn.Module.__call__,
     ) -> Tensor:
         """Run the active blocks and the final norm.
 
@@ -173,13 +197,14 @@ class LanguageModel(nn.Module):
             mask: Bool, true where a token may see another; broadcasts to ``(batch, heads, sequence, cached)``. Without
                 it, tokens see those before them.
             cache: Where keys and values of earlier tokens lie and of these are put.
+            run_block: Another way to run the same block.
 
         Returns:
             ``(batch, sequence, width)`` hidden states, to be given to ``head``.
         """
         shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=top_k)
         for slot, index in enumerate(active_blocks):
-            x_BSD = self.blocks[index](x_BSD, shared, slot)
+            x_BSD = run_block(self.blocks[index], x_BSD, shared, slot)
         if cache is not None:
             cache.advance(x_BSD.shape[1])
         normed: Tensor = self.norm(x_BSD)

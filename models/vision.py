@@ -6,6 +6,8 @@ The encoder follows Radford et al. (2021), "Learning Transferable Visual Models 
 # Shape suffixes: N = crops of all requests, P = patches in a crop, L = P + 1 (class token), D = numbers in a patch,
 # W = encoder width, H = heads, K = width of a head.
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,11 +90,14 @@ class VisionEncoder(nn.Module):
         embedded: Tensor = self.input_norm(torch.cat([class_token, x_NPW], dim=1) + self.position_embedding)
         return embedded
 
-    def forward(self, crops_NPD: Tensor) -> Tensor:
+    def forward(
+        self, crops_NPD: Tensor, *, run_block: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__
+    ) -> Tensor:
         """Encode crops.
 
         Args:
             crops_NPD: ``(crops, patches, patch_dim)``, normalised.
+            run_block: Another way to run the same block.
 
         Returns:
             ``(crops, patches, len(vit_layers) * width)``: the read blocks' outputs side by side, class token dropped.
@@ -100,7 +105,7 @@ class VisionEncoder(nn.Module):
         x_NLW = self.embed(crops_NPD)
         outputs = {}
         for index in range(self.num_run_blocks):
-            x_NLW = self.blocks[index](x_NLW)
+            x_NLW = run_block(self.blocks[index], x_NLW)
             if index in self.read_blocks:
                 outputs[index] = x_NLW[:, 1:]
         return torch.cat([outputs[index] for index in self.read_blocks], dim=-1)

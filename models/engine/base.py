@@ -9,7 +9,7 @@ from torch import Tensor
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 
-EngineName = Literal["eager", "graph"]
+EngineName = Literal["eager", "compiled", "graph"]
 
 
 class EngineRequest(Protocol):

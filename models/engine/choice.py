@@ -21,6 +21,8 @@ def make_engine(name: EngineName, model: Molmo, *, capacity: int = 4096) -> Engi
     """
     if name == "eager":
         return EagerEngine(model)
+    if name == "compiled":
+        return _compiled(model)
     reason = why_no_graph(model)
     if reason is not None:
         _log.warning("engine: graph needs %s, eager takes its place", reason)
@@ -28,6 +30,18 @@ def make_engine(name: EngineName, model: Molmo, *, capacity: int = 4096) -> Engi
     from models.engine.graph import GraphEngine  # noqa: PLC0415 (needs Triton)
 
     return GraphEngine(model, capacity=capacity)
+
+
+def _compiled(model: Molmo) -> Engine:
+    """Make the compiled engine if it can compile the model here; that takes some seconds."""
+    from models.engine.compiled import CompiledEngine  # noqa: PLC0415 (importing the compiler takes a second)
+
+    engine = CompiledEngine(model)
+    reason = engine.why_not()
+    if reason is None:
+        return engine
+    _log.warning("engine: compiled cannot compile here (%s), eager takes its place", reason)
+    return EagerEngine(model)
 
 
 def why_no_graph(model: Molmo) -> str | None:

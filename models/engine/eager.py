@@ -1,16 +1,17 @@
 """The engine that runs the model's modules one by one: on any device, any shape, any batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.engine.base import EngineName
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
+from models.language_model import RunBlock
 from models.molmo import Molmo, token_positions
 
 
@@ -43,19 +44,30 @@ class EagerRequest:
         model: The model.
         setting: Knobs of the requests.
         cache: Memory of the requests.
+        run_block: Another way to run the language model's blocks.
+        vision_encoder: Another way to run the vision encoder.
     """
 
     runs_ahead: Final = False
 
-    def __init__(self, model: Molmo, setting: KnobSetting, cache: KVCache) -> None:
+    def __init__(
+        self,
+        model: Molmo,
+        setting: KnobSetting,
+        cache: KVCache,
+        *,
+        run_block: RunBlock = nn.Module.__call__,
+        vision_encoder: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self._model = model
         self._setting = setting
         self._cache = cache
-        self.vision_encoder = model.vision_encoder
+        self._run_block = run_block
+        self.vision_encoder = vision_encoder or model.vision_encoder
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
         """Run the prompts, and note where each request's next token goes."""
-        self.logits = prefill(self._model, inputs, x_BSD, self._setting, self._cache)
+        self.logits = prefill(self._model, inputs, x_BSD, self._setting, self._cache, run_block=self._run_block)
         batch, prompt_length = inputs.input_ids.shape
         if batch == 1:
             self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
@@ -78,6 +90,7 @@ class EagerRequest:
             top_k=self._setting.top_k,
             mask=mask,
             cache=self._cache,
+            run_block=self._run_block,
         )
         self._positions_B1 = self._positions_B1 + 1
         self.logits = language_model.head(hidden_B1D[:, 0])
@@ -108,7 +121,15 @@ def allocate_cache(model: Molmo, setting: KnobSetting, *, batch_size: int, capac
     )
 
 
-def prefill(model: Molmo, inputs: ModelInputs, x_BSD: Tensor, setting: KnobSetting, cache: KVCache) -> Tensor:
+def prefill(
+    model: Molmo,
+    inputs: ModelInputs,
+    x_BSD: Tensor,
+    setting: KnobSetting,
+    cache: KVCache,
+    *,
+    run_block: RunBlock = nn.Module.__call__,
+) -> Tensor:
     """Run embedded prompts through the modules and return the logits behind each, ``(batch, vocabulary)``."""
     hidden_BSD = model.language_model(
         x_BSD,
@@ -116,6 +137,7 @@ def prefill(model: Molmo, inputs: ModelInputs, x_BSD: Tensor, setting: KnobSetti
         active_blocks=setting.active_blocks,
         top_k=setting.top_k,
         cache=cache,
+        run_block=run_block,
     )
     if len(hidden_BSD) == 1:
         last_BD = hidden_BSD[:, -1]

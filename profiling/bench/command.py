@@ -27,6 +27,7 @@ from profiling.sweep import progress_bar
 # A name beginning with "ours" counts as ours where the fastest of ours is held against the fastest stock.
 CONTESTANTS: Final[dict[str, Callable[[Molmo], Contestant]]] = {
     "ours_eager": partial(Ours, engine="eager"),
+    "ours_compiled": partial(Ours, engine="compiled"),
     "ours_graph": partial(Ours, engine="graph"),
     "stock_eager": partial(Stock, experts="eager"),
     "stock_grouped_mm": partial(Stock, experts="grouped_mm"),

@@ -120,9 +120,11 @@ class Ours:
         self._held = ExitStack()
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Run eagerly everywhere, and graphs where they run."""
+        """Leave an engine out where the eager one takes its place."""
         reason = why_no_graph(self._model) if self._name == "graph" else None
-        return None if reason is None else f"needs {reason}"
+        if reason is not None:
+            return f"needs {reason}"
+        return None if self._engine.name == self._name else "cannot run here, the log says why"
 
     @cached_property
     def _engine(self) -> Engine:

@@ -66,6 +66,12 @@ def test_graphs_are_left_out_where_there_is_no_gpu() -> None:
     assert Ours(model, engine="graph").unavailable(CPU) == "needs a CUDA device, got cpu"
 
 
+def test_an_engine_whose_place_the_eager_one_takes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiling.bench.contestants.make_engine", lambda _, model: EagerEngine(model))
+    model, _ = model_and_setting()
+    assert Ours(model, engine="compiled").unavailable(CPU) == "cannot run here, the log says why"
+
+
 def test_recorded_kernels_give_what_the_modules_give(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     from models.engine.graph import GraphEngine  # noqa: PLC0415 (needs Triton)
