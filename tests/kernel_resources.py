@@ -19,6 +19,7 @@ from triton.compiler import ASTSource
 from models.config import released_config
 from models.engine.kernels import attention, experts, greedy, linear, prefill, vision
 from models.engine.tiles import Cut, Tiles
+from models.knobs import MOLMOE_1B_GRID
 
 HOPPER: Final = GPUTarget("cuda", 90, 32)
 CUOBJDUMP: Final = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
@@ -73,17 +74,21 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
             {**mixture, "norm": WEIGHT, "gate_up": WEIGHT},
             {"F": ffn, **launched(tiles.expert_in), **width},
         ),
-        (
-            experts.experts_out,
-            {**mixture, "down": WEIGHT},
-            {
-                **ranks,
-                "D": config.hidden_dim,
-                "F": ffn,
-                "F_P": ffn,
-                "AHEAD": tiles.experts_ahead,
-                **launched(tiles.expert_out),
-            },
+        *(
+            (
+                experts.experts_out,
+                {**mixture, "down": WEIGHT},
+                {
+                    **ranks,
+                    "K": top_k,
+                    "D": config.hidden_dim,
+                    "F": ffn,
+                    "F_P": ffn,
+                    "AHEAD": tiles.experts_ahead,
+                    **launched(tiles.expert_out),
+                },
+            )
+            for top_k in MOLMOE_1B_GRID.top_k
         ),
         (
             greedy.largest_of_part,

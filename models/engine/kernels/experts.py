@@ -193,13 +193,13 @@ def experts_out(
     wait_for_previous(PDL)
     let_next_start(PDL)
     products = tl.zeros((ROWS, F_P), tl.float32)
-    for k in tl.static_range(K):
+    for k in tl.static_range(AHEAD):
         vector = tl.load(hidden + k * F + columns, mask=inside, other=0.0) * tl.load(chosen_weight + k)
-        if k < AHEAD:
-            tile = ahead[k]
-        else:
-            expert = tl.load(chosen + k).to(tl.int64)
-            tile = tl.load(at + expert * D * F, mask=tile_inside, other=0.0, eviction_policy="evict_first")
+        products += ahead[k].to(tl.float32) * vector[None, :]
+    for k in range(AHEAD, K):  # not unrolled: all weights at once would not fit into the registers
+        vector = tl.load(hidden + k * F + columns, mask=inside, other=0.0) * tl.load(chosen_weight + k)
+        expert = tl.load(chosen + k).to(tl.int64)
+        tile = tl.load(at + expert * D * F, mask=tile_inside, other=0.0, eviction_policy="evict_first")
         products += tile.to(tl.float32) * vector[None, :]
     change = tl.sum(products, axis=1)
     tl.store(x + rows, tl.load(x + rows, mask=rows < D, other=0.0) + change, mask=rows < D)

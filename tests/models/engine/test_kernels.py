@@ -24,7 +24,7 @@ READS_WEIGHTS = {
 
 
 @pytest.mark.slow
-def test_every_kernel_compiles_for_hopper_without_spilling_much_and_reads_weights_in_wide_words() -> None:
+def test_every_kernel_compiles_for_hopper_without_spilling_and_reads_weights_in_wide_words() -> None:
     # In a process of its own: here the kernels may have been defined for the interpreter.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(Path.cwd() / "triton")
@@ -33,6 +33,6 @@ def test_every_kernel_compiles_for_hopper_without_spilling_much_and_reads_weight
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["kernel"] for row in found} >= READS_WEIGHTS | {"attend", "route", "dispatch", "place_heads"}
     for row in found:
-        assert row["stack_bytes"] <= (256 if row["kernel"] == "experts_out" else 0), row
+        assert row["stack_bytes"] == 0, row
         if row["kernel"] in READS_WEIGHTS:
             assert row["wide_reads"] >= row["reads"] / 3, row
