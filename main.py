@@ -21,6 +21,7 @@ import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
+from lightning_modules.export import export_vlm
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
@@ -29,6 +30,7 @@ from profiling.knob_control import knob_control
 from profiling.suite.sheet import suite_sheet
 from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
+from profiling.vlm_evaluation import evaluate_vlm
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
@@ -41,6 +43,8 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "engine-proof": prove_engine,
     "tune-engine": tune_engine,
     "suite-sheet": suite_sheet,
+    "export-vlm": export_vlm,
+    "evaluate-vlm": evaluate_vlm,
 }
 LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels")
 _INTERRUPTED: Final = 130  # as shells report SIGINT

@@ -4,6 +4,7 @@
 # crop, D = numbers in a patch.
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,23 @@ ImageLike = Image.Image | NDArray[np.uint8]
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def preprocessor_config(config: MolmoConfig) -> dict[str, Any]:
+    """Return what the ``preprocessor_config.json`` of a released model says, for a model of any shape."""
+    rows, columns = config.pooled_grid
+    return {
+        "base_image_input_size": list(config.vision.image_size),
+        "do_normalize": True,
+        "image_mean": list(_CLIP_MEAN),
+        "image_std": list(_CLIP_STD),
+        "image_padding_mask": True,
+        "image_patch_size": config.vision.patch_size,
+        "image_token_length_h": rows,
+        "image_token_length_w": columns,
+        "max_crops": config.max_crops,
+        "overlap_margins": list(config.overlap_margins),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,9 +97,9 @@ class GridLevels:
         usual = own or MOLMOE_1B_GRID
         spread = spread_grid(
             config.num_blocks,
-            tiers=self.tiers or usual.tiers,
-            top_k=self.top_k or usual.top_k,
-            block_counts=self.num_active_blocks or tuple(usual.blocks_by_count),
+            tiers=usual.tiers if self.tiers is None else self.tiers,
+            top_k=usual.top_k if self.top_k is None else self.top_k,
+            block_counts=tuple(usual.blocks_by_count) if self.num_active_blocks is None else self.num_active_blocks,
         )
         keeps_blocks = own is not None and self.num_active_blocks is None
         grid = replace(spread, blocks_by_count=usual.blocks_by_count) if keeps_blocks else spread

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.config import MolmoConfig, released_config, released_hf_config
+from models.config import MolmoConfig, changed_hf_config, released_config, released_hf_config
 from models.molmo import Molmo
 from tests.helpers import golden_config
 
@@ -99,3 +99,24 @@ def test_an_unknown_released_model_is_refused_with_the_choices() -> None:
         ValueError, match="no released model is called 'molmo-2', choose one of molmoe-1b-0924, molmo-7b-d"
     ):
         released_config("molmo-2")
+
+
+def test_a_released_shape_is_changed_in_the_fields_that_are_named() -> None:
+    changed = changed_hf_config("molmoe-1b-0924", {"n_layers": 3, "vision_backbone": {"image_num_layers": 2}})
+    usual = released_hf_config("molmoe-1b-0924")
+    assert (changed["n_layers"], changed["vision_backbone"]["image_num_layers"]) == (3, 2)
+    assert (usual["n_layers"], usual["vision_backbone"]["image_num_layers"]) == (16, 23)
+    assert changed["d_model"] == usual["d_model"]
+    assert changed["vision_backbone"]["image_emb_dim"] == usual["vision_backbone"]["image_emb_dim"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": 3}, r"shape.layers: no such field, choose among"),
+        ({"vision_backbone": {"layers": 3}}, r"shape.vision_backbone.layers: no such field, choose among image"),
+    ],
+)
+def test_a_changed_field_must_exist(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed_hf_config("molmoe-1b-0924", changes)

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,6 +60,49 @@ def test_gathering_and_looping_agree_closely_in_float32() -> None:
     with torch.no_grad():
         weight, chosen = moe.router(x, 3)
         torch.testing.assert_close(moe.experts._gathered(x, weight, chosen), moe.experts._loop(x, weight, chosen))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_training_in_groups_has_the_gradients_of_the_loop(top_k: int, device: str) -> None:
+    _, moe = mixture(hidden_dim=64)
+    x = torch.randn(50, 64)
+    gradient = torch.randn(50, 64)
+    found = []
+    for dtype, name in ((torch.float32, "_loop"), (torch.bfloat16, "_trained")):
+        one = deepcopy(moe).to(device, dtype)
+        tokens = x.clone().to(device, dtype).requires_grad_()
+        # The same experts for both: nearly equal ones could change places in bfloat16.
+        weight, _ = one.router(tokens, top_k)
+        chosen = moe.router(x, top_k)[1].to(device)
+        out = getattr(one.experts, name)(tokens, weight, chosen)
+        out.backward(gradient.to(device, dtype))
+        gradients = [tokens.grad, *(parameter.grad for parameter in one.parameters())]
+        found.append([out.detach(), *gradients])
+    for exact, rounded in zip(*found, strict=True):
+        error = (rounded.float() - exact).norm() / exact.norm()
+        assert error < 0.03
+
+
+def test_training_uses_groups_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, moe = mixture()
+    runs: list[str] = []
+
+    def note(name: str) -> Callable[..., Tensor]:
+        def run(x: Tensor, *_: Tensor) -> Tensor:
+            runs.append(name)
+            return x
+
+        return run
+
+    for name in ("_trained", "_loop"):
+        monkeypatch.setattr(moe.experts, name, note(name))
+    x = torch.randn(4, 32)
+    moe(x[None], 2)
+    with torch.no_grad():
+        moe.bfloat16()(x[None].bfloat16(), 2)
+    moe(x[None].bfloat16(), 2)
+    assert runs == ["_loop", "_loop", "_trained"]
 
 
 def test_shapes_that_are_not_aligned_are_not_grouped() -> None:

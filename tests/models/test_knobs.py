@@ -1,13 +1,17 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.knobs import (
+    GRID_KEY,
     MOLMOE_1B_GRID,
     KnobGrid,
     KnobSetting,
     Tier,
     check_top_k,
+    own_grid,
     spread_blocks,
     spread_grid,
 )
@@ -129,3 +133,16 @@ def test_a_dense_grid_has_top_k_0_only() -> None:
     grid = spread_grid(4, top_k=(0,), block_counts=(2, 4))
     assert len(grid.settings()) == 6
     assert grid.setting(tier="low", top_k=0, num_active_blocks=2).active_blocks == (0, 3)
+
+
+def test_a_models_own_grid_is_read_as_it_was_written() -> None:
+    grid = KnobGrid(tiers=(TIER,), top_k=(1, 4), blocks_by_count={2: (0, 3), 4: (0, 1, 2, 3)})
+    config = json.loads(json.dumps({GRID_KEY: grid.to_json(), "d_model": 8}))
+    assert own_grid(config) == grid
+    assert own_grid({"d_model": 8}) is None
+
+
+@pytest.mark.parametrize("content", [{"tiers": []}, 5, {"tiers": [{"size": 1}], "top_k": [1], "blocks_by_count": {}}])
+def test_a_broken_grid_names_its_file(content: object) -> None:
+    with pytest.raises(ValueError, match=r"x.json: knob_grid: not a grid of tiers, top_k and blocks_by_count"):
+        own_grid({GRID_KEY: content}, source="x.json")

@@ -16,13 +16,15 @@ import yaml
 from jsonargparse import auto_parser
 
 import main
-from models.knobs import Tier
+from models.config import released_config
+from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
 from profiling.jsonl import JsonlWriter, existing_keys
 from profiling.profiler import KEY_FIELDS, Key, Profiler
 from profiling.records import read_profile
 from profiling.schema import ProfileRecord
 from profiling.sweep import GridLevels, ModelSource, Sweep, Worker, _listen, _work, profile
 from profiling.workload import Workload, make_requests
+from tests.helpers import golden_config
 
 ROOT = Path(main.__file__).parent
 CONFIGS = ("cpu", "h200", "h200_graph", "h200_held_out", "h200_other_host", "h200_router_skew")
@@ -361,3 +363,15 @@ def test_a_held_out_profile_shares_no_image_and_has_settings_of_its_own(name: st
     assert set(held_out.levels.num_active_blocks) - set(trained.levels.num_active_blocks) == {9, 11, 13, 15}
     assert trained.model == held_out.model
     assert trained.tiling == held_out.tiling
+
+
+def test_levels_that_are_not_named_are_those_of_the_models_own_grid() -> None:
+    config = golden_config("moe")
+    own = KnobGrid(
+        tiers=(Tier(name="low", min_crops=1, max_crops=2),), top_k=(1, 3), blocks_by_count={2: (0, 1), 3: (0, 1, 3)}
+    )
+    assert GridLevels().grid(config, own) == own
+    assert GridLevels(top_k=(2,)).grid(config, own) == replace(own, top_k=(2,))
+    assert GridLevels(num_active_blocks=(3,)).grid(config, own).blocks_by_count == {3: spread_blocks(4, 3)}
+    released = released_config("molmoe-1b-0924")
+    assert GridLevels().grid(released) == MOLMOE_1B_GRID

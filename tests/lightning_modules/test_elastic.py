@@ -1,0 +1,37 @@
+import pytest
+
+from lightning_modules.elastic import ElasticDraw
+from models.knobs import KnobSetting, spread_grid
+
+GRID = spread_grid(6, top_k=(1, 2, 4), block_counts=(3, 5, 6))
+FULL = KnobSetting(tier="high", top_k=2, active_blocks=tuple(range(6)))
+
+
+def draw(full_fraction: float = 0.25, seed: int = 0) -> ElasticDraw:
+    return ElasticDraw(grid=GRID, full=FULL, full_fraction=full_fraction, seed=seed)
+
+
+def test_every_level_and_every_block_is_drawn_and_block_0_always_runs() -> None:
+    settings = [draw(0).setting(step) for step in range(400)]
+    assert {setting.tier for setting in settings} == {"low", "medium", "high"}
+    assert {setting.top_k for setting in settings} == {1, 2, 4}
+    assert {setting.num_active_blocks for setting in settings} == {3, 5, 6}
+    assert all(setting.active_blocks[0] == 0 for setting in settings)
+    assert {block for setting in settings if setting.num_active_blocks == 3 for block in setting.active_blocks} == set(
+        range(6)
+    )
+
+
+def test_a_share_of_the_steps_runs_with_everything_on() -> None:
+    assert all(draw(1).setting(step) == FULL for step in range(50))
+    assert sum(draw(0.25).setting(step) == FULL for step in range(2000)) == pytest.approx(500, abs=70)
+
+
+def test_a_step_always_draws_the_same() -> None:
+    assert [draw().setting(step) for step in range(20)] == [draw().setting(step) for step in range(20)]
+    assert [draw().setting(step) for step in range(20)] != [draw(seed=1).setting(step) for step in range(20)]
+
+
+def test_an_impossible_share_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"full_fraction: must be between 0 and 1, got 1.5"):
+        draw(1.5)
