@@ -22,7 +22,7 @@ from profiling.vlm_batch import VLMBatch, text_tensors
 _USER_ID, _ASSISTANT_ID = (TOKEN_IDS[role] for role in ROLES)
 _END_ID = TOKEN_IDS[END_OF_TEXT]
 _CELL_PIXELS: Final = 8
-_PREFETCHED: Final = 3  # batches that each worker is ahead
+_PREFETCHED: Final = 2  # batches that each worker is ahead
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from models.config import MolmoConfig
 
+_MAX_FUSED_WINDOWS = 65_535  # what the grid of the fused attention kernels holds; training batches have more
+
 
 class WindowPooling(nn.Module):
     """Pool windows of patches by attention whose query is the window's mean."""
@@ -29,9 +31,21 @@ class WindowPooling(nn.Module):
         windows = windows_NTVF.flatten(0, 1)
         query = self.query(windows.mean(dim=1, keepdim=True)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         key, value = self.key_value(windows).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        pooled = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(1)
+        if len(windows) > _MAX_FUSED_WINDOWS:
+            mixed = _attention_by_elements(query, key, value)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        pooled = mixed.transpose(1, 2).flatten(1)
         out: Tensor = self.out(pooled).unflatten(0, windows_NTVF.shape[:2])
         return out
+
+
+def _attention_by_elements(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend from one query to few keys in plain steps: ``(windows, heads, 1, head_dim)``."""
+    scores = (query * key).sum(dim=-1, dtype=torch.float32) * query.shape[-1] ** -0.5
+    weights = scores.softmax(dim=-1).to(value.dtype)
+    mixed: Tensor = (weights[..., None] * value).sum(dim=2, keepdim=True)
+    return mixed
 
 
 class Projector(nn.Module):

@@ -61,15 +61,14 @@ def small_overrides(folder: Path) -> list[str]:
     """Write what makes the nano config small enough for a test, as arguments of a command."""
     path = folder / "small.yaml"
     module = {"shape": small_shape(), "top_k": [1, 2, 3], "num_active_blocks": [2, 3], "dtype": "float32"}
+    saved = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
     content = {
         "trainer": {
             "accelerator": "cpu",
-            "max_steps": 4,
+            "max_steps": 3,
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "callbacks": [
-                {"class_path": "ModelCheckpoint", "init_args": {"filename": "last", "enable_version_counter": False}}
-            ],
+            "callbacks": [{"class_path": "ModelCheckpoint", "init_args": saved}],
         },
         "model": {"init_args": module},
         "data": {

@@ -131,14 +131,34 @@ def test_a_schedule_from_the_command_line_moves_with_every_step(tmp_path: Path) 
     )
     assert cli is not None
     optimizer = cli.trainer.optimizers[0]
-    # One cycle of 5000 steps starts at a 25th of the highest rate and has hardly moved after four.
+    # One cycle of 5000 steps starts at a 25th of the highest rate and has hardly moved after three.
     assert 0.002 / 25 < optimizer.param_groups[0]["lr"] < 0.0001
-    assert cli.trainer.global_step == 4
+    assert cli.trainer.global_step == 3
     accuracy = {key for key in cli.trainer.callback_metrics if key.startswith("test/accuracy/")}
     settings = ("full", "tier_low", "top_k_1", "blocks_2")
     assert accuracy == {
         f"test/accuracy/{setting}/{family}" for setting in settings for family in ("suite_scenes", "suite_text", "all")
     }
+
+
+def test_a_run_logs_what_the_documentation_lists() -> None:
+    module = _module(label_steps=1)
+    trainer = Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    module._rate._STEPS = 1
+    trainer.fit(module, datamodule=small_data())
+    logged = {key.partition("/accuracy/")[0] for key in trainer.callback_metrics}
+    page = (CONFIGS.parents[1] / "docs" / "metrics.md").read_text()
+    section = page.partition("## Vision-language model")[2].partition("\n## ")[0]
+    listed = {line.split("`")[1].partition("/accuracy/")[0] for line in section.splitlines() if line.startswith("| `")}
+    assert logged == listed - {"test"}
 
 
 def test_the_nano_config_builds_a_model_that_fits_its_data() -> None:

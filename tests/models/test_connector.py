@@ -60,3 +60,12 @@ def test_the_projector_is_gated() -> None:
     gate, up, down = (layer.weight for layer in (projector.gate, projector.up, projector.down))
     with torch.no_grad():
         torch.testing.assert_close(projector(x), (F.silu(x @ gate.T) * (x @ up.T)) @ down.T)
+
+
+def test_more_windows_than_the_fused_kernels_take_are_pooled_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooling = tiny_molmo().connector.pooling
+    windows = torch.randn(3, 6, 4, 48)
+    fused = pooling(windows)
+    monkeypatch.setattr("models.connector._MAX_FUSED_WINDOWS", 17)
+    torch.testing.assert_close(pooling(windows), fused)
+    assert torch.equal(pooling(windows[:2]), fused[:2])
