@@ -1,9 +1,11 @@
 """Files that appear whole or not at all."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -22,3 +24,15 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file for people to read.
+
+    Raises:
+        OSError: If the folder is missing or cannot be written.
+        ValueError: If a number is not finite.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with written_whole(path) as partial:
+        partial.write_text(text + "\n")

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from profiling.files import written_whole
+from profiling.files import write_json, written_whole
 
 
 def test_a_file_is_replaced_when_it_is_complete() -> None:
@@ -29,3 +30,11 @@ def test_a_failure_leaves_the_old_file_and_nothing_else() -> None:
         fail()
     assert target.read_text() == "old"
     assert list(Path().iterdir()) == [target]
+
+
+def test_json_is_written_whole_and_holds_finite_numbers_only() -> None:
+    write_json(Path("a.json"), {"a": [1.5]})
+    assert json.loads(Path("a.json").read_text()) == {"a": [1.5]}
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(Path("a.json"), {"a": float("nan")})
+    assert json.loads(Path("a.json").read_text()) == {"a": [1.5]}
