@@ -1,0 +1,151 @@
+"""The block table: a file that says which blocks run, for each number of active blocks."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from models.config import MolmoConfig
+from models.knobs import KnobGrid, Tier
+from profiling.files import written_whole
+
+BLOCK_TABLE_VERSION: Final = 1
+
+
+class BlockTableError(ValueError):
+    """A block table cannot be read or does not fit a model; says where and what was expected."""
+
+
+class TableScore(BaseModel):
+    """How right the answers of a subset are, on samples that it was not chosen by.
+
+    Args:
+        accuracy_mean: Mean over datasets of their mean accuracy.
+        accuracy_std: Standard deviation over datasets, 0 for a single one.
+        num_datasets: Datasets behind the mean; the same ones for every subset.
+        drop: Mean accuracy of the whole model minus this one's, on the same samples.
+        drop_low: Lower end of its 95 % interval over samples.
+        drop_high: Upper end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accuracy_mean: FiniteFloat
+    accuracy_std: FiniteFloat
+    num_datasets: int = Field(ge=1)
+    drop: FiniteFloat
+    drop_low: FiniteFloat
+    drop_high: FiniteFloat
+
+
+class TableEntry(BaseModel):
+    """The subset for one number of active blocks.
+
+    Args:
+        active_blocks: Sorted indices.
+        found_by: The search that found it.
+        score: How right its answers are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    active_blocks: tuple[int, ...]
+    found_by: str
+    score: TableScore
+
+    @model_validator(mode="after")
+    def _is_sorted(self) -> Self:
+        blocks = self.active_blocks
+        if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 0:
+            raise ValueError(f"must be sorted, distinct and not negative, got {list(blocks)}")
+        return self
+
+
+class BlockTable(BaseModel):
+    """Which blocks run, for each number of active blocks. The subsets need not nest.
+
+    Args:
+        version: Of this layout.
+        model: Name of the model.
+        weights: Digest of its weights.
+        num_blocks: Blocks that it has.
+        pinned: Blocks that always run.
+        dataset_names: Datasets that subsets were chosen and scored on.
+        search_samples: Samples of each dataset that subsets were chosen by.
+        report_samples: Other samples of each dataset, that the scores are of.
+        date: When it was made.
+        by_count: Subsets by their size.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = BLOCK_TABLE_VERSION
+    model: str
+    weights: str
+    num_blocks: int = Field(ge=1)
+    pinned: tuple[int, ...]
+    dataset_names: tuple[str, ...] = Field(min_length=1)
+    search_samples: int = Field(ge=1)
+    report_samples: int = Field(ge=1)
+    date: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    by_count: dict[int, TableEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        if self.version != BLOCK_TABLE_VERSION:
+            raise ValueError(f"version: must be {BLOCK_TABLE_VERSION}, got {self.version}")
+        for count, entry in self.by_count.items():
+            if len(entry.active_blocks) != count:
+                raise ValueError(f"by_count.{count}: must name {count} blocks, got {list(entry.active_blocks)}")
+            if entry.active_blocks[-1] >= self.num_blocks:
+                raise ValueError(
+                    f"by_count.{count}: the model has blocks 0 to {self.num_blocks - 1}, got {entry.active_blocks[-1]}"
+                )
+            missing = sorted(set(self.pinned) - set(entry.active_blocks))
+            if missing:
+                raise ValueError(f"by_count.{count}: must hold the pinned blocks, lacks {missing}")
+        return self
+
+    @property
+    def blocks_by_count(self) -> dict[int, tuple[int, ...]]:
+        """The subsets alone, fewest blocks first, as a ``KnobGrid`` takes them."""
+        return {count: self.by_count[count].active_blocks for count in sorted(self.by_count)}
+
+    def grid(self, config: MolmoConfig, *, tiers: tuple[Tier, ...], top_k: tuple[int, ...]) -> KnobGrid:
+        """Build the knobs of a model with this table's blocks.
+
+        Raises:
+            BlockTableError: If the model has another number of blocks.
+            ValueError: If it has not that many experts.
+        """
+        if config.num_blocks != self.num_blocks:
+            raise BlockTableError(
+                f"block table: made for {self.model} with {self.num_blocks} blocks, the model has {config.num_blocks}"
+            )
+        grid = KnobGrid(tiers=tiers, top_k=top_k, blocks_by_count=self.blocks_by_count)
+        for setting in grid.settings():
+            setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
+        return grid
+
+    def write(self, path: Path) -> None:
+        """Write the table's file."""
+        with written_whole(path) as partial:
+            partial.write_text(self.model_dump_json(indent=2) + "\n")
+
+
+def read_block_table(path: Path | str) -> BlockTable:
+    """Read a block table.
+
+    Raises:
+        BlockTableError: If the file is missing or not a block table; names the field.
+    """
+    try:
+        return BlockTable.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError as err:
+        raise BlockTableError(f"{path}: no such file; `main.py prune` writes block tables") from err
+    except ValidationError as err:
+        first, *rest = err.errors(include_url=False)
+        where = ".".join(map(str, first["loc"])) or "file"
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise BlockTableError(f"{path}: {where}: {first['msg']}{more}") from err
