@@ -26,7 +26,9 @@ from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
 from profiling.convert import convert_profile
+from profiling.importance.command import importance
 from profiling.knob_control import knob_control
+from profiling.pruning.command import prune
 from profiling.suite.sheet import suite_sheet
 from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
@@ -37,6 +39,8 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "calibrate-estimator": calibrate_estimator,
     "convert-profile": convert_profile,
     "knob-control": knob_control,
+    "importance": importance,
+    "prune": prune,
     "bench": bench,
     "bench-data": bench_data,
     "bench-suite": bench_suite,

@@ -1,0 +1,1 @@
+"""How much each block matters: seven scores on the same samples, and whether they agree over data."""
