@@ -107,10 +107,26 @@ class BlockTable(BaseModel):
                 raise ValueError(f"by_count.{count}: must hold the pinned blocks, lacks {missing}")
         return self
 
-    @property
-    def blocks_by_count(self) -> dict[int, tuple[int, ...]]:
-        """The subsets alone, fewest blocks first, as a ``KnobGrid`` takes them."""
-        return {count: self.by_count[count].active_blocks for count in sorted(self.by_count)}
+    def blocks_by_count(self, config: MolmoConfig, counts: tuple[int, ...] | None = None) -> dict[int, tuple[int, ...]]:
+        """Return the subsets alone, as a ``KnobGrid`` takes them.
+
+        Args:
+            config: Shape of the model that is to run with them.
+            counts: Their sizes, in order; all from the smallest on if ``None``.
+
+        Raises:
+            BlockTableError: If the model has another number of blocks, or the table has not a size.
+        """
+        if config.num_blocks != self.num_blocks:
+            raise BlockTableError(
+                f"block table: made for {self.model} with {self.num_blocks} blocks, the model has {config.num_blocks}"
+            )
+        wanted = sorted(self.by_count) if counts is None else counts
+        for count in wanted:
+            if count not in self.by_count:
+                known = ", ".join(map(str, sorted(self.by_count)))
+                raise BlockTableError(f"block table: has subsets of {known} blocks, got {count}")
+        return {count: self.by_count[count].active_blocks for count in wanted}
 
     def grid(self, config: MolmoConfig, *, tiers: tuple[Tier, ...], top_k: tuple[int, ...]) -> KnobGrid:
         """Build the knobs of a model with this table's blocks.
@@ -119,11 +135,7 @@ class BlockTable(BaseModel):
             BlockTableError: If the model has another number of blocks.
             ValueError: If it has not that many experts.
         """
-        if config.num_blocks != self.num_blocks:
-            raise BlockTableError(
-                f"block table: made for {self.model} with {self.num_blocks} blocks, the model has {config.num_blocks}"
-            )
-        grid = KnobGrid(tiers=tiers, top_k=top_k, blocks_by_count=self.blocks_by_count)
+        grid = KnobGrid(tiers=tiers, top_k=top_k, blocks_by_count=self.blocks_by_count(config))
         for setting in grid.settings():
             setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
         return grid

@@ -5,8 +5,8 @@ import logging
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
 from models.engine import Engine, EngineName, make_engine
-from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, Tiling, own_grid, spread_grid
+from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, Tiling, own_grid, spread_blocks
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens
+from profiling.block_table import read_block_table
 from profiling.environment import collect_environment
 from profiling.files import written_whole
 from profiling.jsonl import JsonlWriter, drop_cut_line, existing_keys
@@ -78,11 +79,13 @@ class GridLevels:
         tiers: Image tiers, cheapest first.
         top_k: Experts per token; ``[0]`` for a dense model.
         num_active_blocks: How many blocks run; which ones, unless null, is spread evenly over the model.
+        block_table: File of ``prune`` that says which blocks run instead.
     """
 
     tiers: tuple[Tier, ...] | None = None
     top_k: tuple[int, ...] | None = None
     num_active_blocks: tuple[int, ...] | None = None
+    block_table: str | None = None
 
     def grid(self, config: MolmoConfig, own: KnobGrid | None = None) -> KnobGrid:
         """Build the grid for a model.
@@ -92,20 +95,26 @@ class GridLevels:
             own: The grid that it was trained for, if any.
 
         Raises:
-            ValueError: If the model has not that many blocks or experts.
+            ValueError: If the model has not that many blocks or experts, or the block table is another model's.
         """
         usual = own or MOLMOE_1B_GRID
-        spread = spread_grid(
-            config.num_blocks,
+        grid = KnobGrid(
             tiers=usual.tiers if self.tiers is None else self.tiers,
             top_k=usual.top_k if self.top_k is None else self.top_k,
-            block_counts=tuple(usual.blocks_by_count) if self.num_active_blocks is None else self.num_active_blocks,
+            blocks_by_count=self._blocks_by_count(config, own),
         )
-        keeps_blocks = own is not None and self.num_active_blocks is None
-        grid = replace(spread, blocks_by_count=usual.blocks_by_count) if keeps_blocks else spread
         for setting in grid.settings():
             setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
         return grid
+
+    def _blocks_by_count(self, config: MolmoConfig, own: KnobGrid | None) -> Mapping[int, tuple[int, ...]]:
+        if self.block_table is not None:
+            return read_block_table(self.block_table).blocks_by_count(config, self.num_active_blocks)
+        if own is not None and self.num_active_blocks is None:
+            return own.blocks_by_count
+        usual = MOLMOE_1B_GRID.blocks_by_count
+        counts = tuple(usual) if self.num_active_blocks is None else self.num_active_blocks
+        return {count: spread_blocks(config.num_blocks, count) for count in counts}
 
 
 @dataclass(frozen=True, kw_only=True)

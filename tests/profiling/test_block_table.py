@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 
 from models.knobs import STANDARD_TIERS
 from profiling.block_table import BlockTable, TableEntry, TableScore, read_block_table
+from profiling.sweep import GridLevels
 from tests.small_models import tiny_config
 
 SCORE = TableScore(accuracy_mean=0.5, accuracy_std=0.1, num_datasets=3, drop=0.1, drop_low=0.0, drop_high=0.2)
@@ -45,6 +47,16 @@ def test_another_models_table_is_refused() -> None:
         table().grid(tiny_config(), tiers=STANDARD_TIERS, top_k=(0,))
     with pytest.raises(ValueError, match="top_k: a dense model has no experts"):
         table().grid(tiny_config(num_blocks=4), tiers=STANDARD_TIERS, top_k=(2,))
+
+
+def test_a_profile_is_measured_with_a_tables_blocks() -> None:
+    table().write(FILE)
+    config = tiny_config(num_blocks=4)
+    levels = GridLevels(top_k=(0,), block_table=str(FILE))
+    assert levels.grid(config).blocks_by_count == {2: (0, 3), 4: (0, 1, 2, 3)}
+    assert replace(levels, num_active_blocks=(2,)).grid(config).blocks_by_count == {2: (0, 3)}
+    with pytest.raises(ValueError, match="block table: has subsets of 2, 4 blocks, got 3"):
+        replace(levels, num_active_blocks=(3,)).grid(config)
 
 
 @pytest.mark.parametrize(
