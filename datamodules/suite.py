@@ -72,6 +72,8 @@ class SuiteDataModule(LightningDataModule):
         for field, count in counts.items():
             if count < 1:
                 raise ValueError(f"{field}: must be 1 or more, got {count}")
+        if weights.get(easy_vqa.NAME, 0.0) < 0:
+            raise ValueError(f"weights[{easy_vqa.NAME}]: must be 0 or more, got {weights[easy_vqa.NAME]}")
         if num_workers < 0:
             raise ValueError(f"num_workers: must be 0 or more, got {num_workers}")
         self.mixture = Mixture(weights={name: weight for name, weight in weights.items() if name != easy_vqa.NAME})

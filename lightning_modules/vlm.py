@@ -146,7 +146,8 @@ class VLMModule(LightningModule):
 
     def validation_step(self, batch: VLMBatch, batch_idx: int) -> None:
         """Answer the questions of a batch with each of the spot settings."""
-        losses = self._losses(batch, self._draw.full, label_weight=0.0)
+        with torch.compiler.set_stance("force_eager"):  # without gradients all would be compiled once more
+            losses = self._losses(batch, self._draw.full, label_weight=0.0)
         self.log("val/loss", losses["answers"], batch_size=len(batch))
         self._score(batch, self.val_scores)
 

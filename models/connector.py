@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from models.config import MolmoConfig
 
-_MAX_FUSED_WINDOWS = 65_535  # what the grid of the fused attention kernels holds; training batches have more
+# Fused attention kernels are made for long sequences: of many short ones they waste most, and 65,535 are their limit.
+_MAX_FUSED_WINDOWS = 8192
 
 
 class WindowPooling(nn.Module):

@@ -112,6 +112,7 @@ def test_easy_vqa_is_one_more_family(processor: MolmoProcessor) -> None:
     [
         ({"batch_size": 0}, "batch_size: must be 1 or more, got 0"),
         ({"num_workers": -1}, "num_workers: must be 0 or more, got -1"),
+        ({"weights": {"text": 1, "easy_vqa": -1}}, r"weights\[easy_vqa\]: must be 0 or more, got -1"),
         ({"weights": {"poems": 1}}, "weights: families are scenes, .*, got 'poems'"),
     ],
 )
