@@ -82,7 +82,8 @@ def test_a_profile_without_a_level_is_refused_by_its_name() -> None:
 
 def test_two_profiles_are_drawn_side_by_side_and_written(tmp_path: Path) -> None:
     paths = [tmp_path / "eager.parquet", tmp_path / "graph.parquet"]
-    for path, engine in zip(paths, ("eager", "graph"), strict=True):
+    engines: tuple[EngineName, ...] = ("eager", "graph")
+    for path, engine in zip(paths, engines, strict=True):
         write_profile(profile(engine), path)
     knob_control(paths, tmp_path / "out")
     written = pd.read_csv(tmp_path / "out" / "knob_control.csv")
