@@ -69,6 +69,7 @@ class BlockTable(BaseModel):
         version: Of this layout.
         model: Name of the model.
         weights: Digest of its weights.
+        random_weights: Whether these mean nothing, and the scores neither.
         num_blocks: Blocks that it has.
         pinned: Blocks that always run.
         dataset_names: Datasets that subsets were chosen and scored on.
@@ -83,6 +84,7 @@ class BlockTable(BaseModel):
     version: int = BLOCK_TABLE_VERSION
     model: str
     weights: str
+    random_weights: bool = False
     num_blocks: int = Field(ge=1)
     pinned: tuple[int, ...]
     dataset_names: tuple[str, ...] = Field(min_length=1)

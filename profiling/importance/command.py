@@ -20,7 +20,7 @@ from profiling.importance.report import (
 )
 from profiling.importance.scores import BlockScore, PartScores, importance_jobs, part_scores
 from profiling.subsets.evaluations import Evaluations, Machine, open_evaluations
-from profiling.subsets.job import NO_COST, Part
+from profiling.subsets.job import NO_COST, Job, Outcome, Part
 from profiling.subsets.model_evaluator import EvaluatedModel
 from profiling.subsets.progress import counted
 from profiling.subsets.retry import Retries
@@ -43,8 +43,8 @@ def importance(
     Measures the whole model and the model without each block, on the same samples of every dataset. Each result has a
     file of its own in ``output_dir/results``: started again, the command goes on where it stopped. Writes
     ``importance_comparison_<dataset>.json`` and ``.png``, ``merged_scores.json``, ``cross_dataset_correlation.json``,
-    the tables ``importance`` and ``correlations`` as ``.md`` and ``.tex``, ``heat_map.png``, ``scatter.png`` and
-    ``correlations.png``; failures go to ``failures.jsonl``.
+    the tables ``importance`` and ``correlations`` as ``.md`` and ``.tex``, heat maps and scatter plots of accuracy
+    drop and divergence, and ``correlations.png``; failures go to ``failures.jsonl``.
 
     Args:
         evaluated: The model, the datasets and the way that it is asked.
@@ -69,18 +69,23 @@ def importance(
     if len(parts) > 1:
         evaluated.data.check_parts_differ()
     machine = Machine(device=device, devices=devices, num_threads=num_threads, retries=retries or Retries())
+    jobs_of_parts = [importance_jobs(part, num_blocks=num_blocks, num_samples=num_samples) for part in parts]
     with open_evaluations(
         evaluated, output_dir, machine, num_samples={part: [num_samples] for part in parts}
     ) as evaluations:
         try:
-            scored = _measure(evaluations, console, parts, num_blocks=num_blocks, num_samples=num_samples, seed=seed)
+            measured = _measure(evaluations, console, jobs_of_parts)
         except KeyboardInterrupt:
             console.print("interrupted: what was measured is kept, the same command goes on with the rest")
             raise
+    scored = [
+        part_scores(jobs, outcomes, label=evaluated.label, num_blocks=num_blocks, seed=seed)
+        for jobs, outcomes in zip(jobs_of_parts, measured, strict=True)
+    ]
     found = {score: consistency(score, scored, seed=seed) for score in BlockScore}
     _write_json(scored, found, output_dir, seed=seed)
     _write_figures(scored, found, output_dir, seed=seed)
-    correlations = correlation_table(found)
+    correlations = correlation_table(found, label=evaluated.label)
     correlations.write(output_dir / "correlations")
     table = importance_table(scored[-1], seed=seed)
     table.write(output_dir / "importance")
@@ -89,26 +94,13 @@ def importance(
     console.print(f"wrote tables, figures and merged_scores.json into {output_dir}")
 
 
-def _measure(
-    evaluations: Evaluations,
-    console: Console,
-    parts: Sequence[Part],
-    *,
-    num_blocks: int,
-    num_samples: int,
-    seed: int,
-) -> list[PartScores]:
-    jobs_of_parts = [importance_jobs(part, num_blocks=num_blocks, num_samples=num_samples) for part in parts]
-    scored = []
-    cost = NO_COST
+def _measure(evaluations: Evaluations, console: Console, jobs_of_parts: Sequence[Sequence[Job]]) -> list[list[Outcome]]:
     with counted(console, "measuring", sum(map(len, jobs_of_parts))) as advance:
-        for jobs in jobs_of_parts:
-            outcomes = evaluations.outcomes(jobs, advance)
-            cost = sum((outcome.cost for outcome in outcomes), cost)
-            scored.append(part_scores(jobs, outcomes, num_blocks=num_blocks, seed=seed))
+        measured = [evaluations.outcomes(jobs, advance) for jobs in jobs_of_parts]
+    cost = sum((outcome.cost for outcomes in measured for outcome in outcomes), NO_COST)
     rate_per_s = cost.forward_passes / cost.seconds
     console.print(f"{cost.forward_passes} forward passes of batches in {cost.seconds:.1f} s, {rate_per_s:.1f} a second")
-    return scored
+    return measured
 
 
 def _write_json(
@@ -125,8 +117,9 @@ def _write_figures(
 ) -> None:
     for name in scored[0].values:
         _save(plot_comparison(name, scored, seed=seed), _path(output_dir, name, ".png"))
-    _save(plot_heat_map(BlockScore.ACCURACY_DROP, scored), output_dir / "heat_map.png")
-    _save(plot_scatter(BlockScore.ACCURACY_DROP, scored), output_dir / "scatter.png")
+    for score in (BlockScore.ACCURACY_DROP, BlockScore.KL):
+        _save(plot_heat_map(score, scored), output_dir / f"heat_map_{score}.png")
+        _save(plot_scatter(score, scored), output_dir / f"scatter_{score}.png")
     _save(plot_correlations(found, scored), output_dir / "correlations.png")
 
 

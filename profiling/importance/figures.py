@@ -29,7 +29,7 @@ def plot_comparison(name: str, parts: Sequence[PartScores], *, seed: int) -> Fig
         for axis in axes[1]:
             axis.set_xlabel("block")
         axes[0, 0].legend()
-        figure.suptitle(f"{name}: {_samples(parts)}; band: 95 % interval over samples", fontsize=8)
+        figure.suptitle(f"{name}; {_samples(parts)}; band: 95 % interval over samples", fontsize=8)
     return figure
 
 
@@ -43,7 +43,7 @@ def plot_heat_map(score: BlockScore, parts: Sequence[PartScores]) -> Figure:
         axis.set(xlabel="block", xticks=range(scaled.shape[1]), yticks=range(len(rows)), yticklabels=list(rows))
         axis.grid(visible=False)
         figure.colorbar(image, label="share of the row's largest")
-        figure.suptitle(f"{_words(score)}, {_samples(parts)}", fontsize=8)
+        figure.suptitle(f"{_words(score)}\n{_samples(parts)}", fontsize=8)
     return figure
 
 
@@ -59,7 +59,7 @@ def plot_scatter(score: BlockScore, parts: Sequence[PartScores]) -> Figure:
                 axis.annotate(str(block), (at_x, at_y), fontsize=6, xytext=(2, 2), textcoords="offset points")
             axis.axline((0, 0), slope=1, color="black", lw=0.6)
             axis.set(title=name, xlabel=first.part, ylabel=last.part)
-        figure.suptitle(f"{_words(score)} of each block, {_samples(parts)}", fontsize=8)
+        figure.suptitle(f"{_words(score)} of each block\n{_samples(parts)}", fontsize=8)
     return figure
 
 
@@ -84,7 +84,7 @@ def plot_correlations(found: Mapping[BlockScore, Consistency], parts: Sequence[P
         )
         axis.legend()
         figure.suptitle(
-            f"Mean of pairs, line: 95 % interval over samples; {_samples(parts)}\n"
+            f"Mean of pairs, line: 95 % interval over samples\n{_samples(parts)}\n"
             f"Dashed: {detectable:.2f}, found in 80 % of tests with so many blocks",
             fontsize=8,
         )
@@ -97,4 +97,4 @@ def _words(score: BlockScore) -> str:
 
 def _samples(parts: Sequence[PartScores]) -> str:
     counts = [f"{len(next(iter(each.values.values()))[BlockScore.RANDOM])} {each.part}" for each in parts]
-    return f"{' and '.join(counts)} samples of each dataset"
+    return f"{parts[0].label}; {' and '.join(counts)} samples of each dataset"

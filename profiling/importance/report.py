@@ -19,7 +19,7 @@ def comparison_json(name: str, parts: Sequence[PartScores], *, seed: int) -> dic
 
     Each score is compared with the accuracy drop by the rank correlation over blocks, on the same samples.
     """
-    found: dict[str, Any] = {"dataset": name, "task": dataset_entry(name).task, "parts": {}}
+    found: dict[str, Any] = {"model": parts[0].label, "dataset": name, "task": dataset_entry(name).task, "parts": {}}
     for each in parts:
         values = each.values[name]
         truth = values[BlockScore.ACCURACY_DROP]
@@ -49,7 +49,7 @@ def merged_scores(part: PartScores, *, seed: int) -> dict[BlockScore, list[Inter
 
 def merged_json(parts: Sequence[PartScores], *, seed: int) -> dict[str, Any]:
     """Return what ``merged_scores.json`` holds: scores meaned over datasets, and what each took."""
-    found: dict[str, Any] = {"dataset_names": list(parts[0].values), "parts": {}}
+    found: dict[str, Any] = {"model": parts[0].label, "dataset_names": list(parts[0].values), "parts": {}}
     for each in parts:
         merged = merged_scores(each, seed=seed)
         found["parts"][each.part] = {
@@ -77,13 +77,14 @@ def importance_table(part: PartScores, *, seed: int) -> Table:
     return Table(
         columns=("block", *BlockScore),
         rows=tuple(rows),
-        caption=f"Mean over {len(part.values)} datasets ({', '.join(part.values)}), {samples} {part.part} samples of "
-        "each, with the 95 % interval over samples. The higher, the more a block is missed. Passes are of batches; "
-        "scores of one measurement share its passes (nll_increase with kl, block_influence with angular_distance).",
+        caption=f"{part.label}. Mean over {len(part.values)} datasets ({', '.join(part.values)}), {samples} "
+        f"{part.part} samples of each, with the 95 % interval over samples. The higher, the more a block is missed. "
+        "Passes are of batches; scores of one measurement share its passes (nll_increase with kl, block_influence with "
+        "angular_distance).",
     )
 
 
-def correlation_table(found: Mapping[BlockScore, Consistency]) -> Table:
+def correlation_table(found: Mapping[BlockScore, Consistency], *, label: str) -> Table:
     """Lay out the mean rank correlation of each score for each relation, and what can be concluded."""
     rows = []
     for score, each in found.items():
@@ -92,7 +93,7 @@ def correlation_table(found: Mapping[BlockScore, Consistency]) -> Table:
     return Table(
         columns=("score", *RELATIONS, "within - between"),
         rows=tuple(rows),
-        caption="Mean Spearman correlation over blocks with the 95 % interval over samples: "
+        caption=f"{label}. Mean Spearman correlation over blocks with the 95 % interval over samples: "
         + "; ".join(f"{relation}: {words}" for relation, words in RELATIONS.items())
         + ". "
         + " ".join(found[score].sentence() for score in (BlockScore.ACCURACY_DROP, BlockScore.KL)),

@@ -54,12 +54,14 @@ class PartScores:
     """Scores of every block on a part of every dataset.
 
     Args:
+        label: What captions call the model.
         part: The part.
         values: By dataset and score, ``(samples, blocks)``.
         costs: What each score took, for all datasets together. Scores of one measurement share it.
         span_angles: By dataset, ``(samples, spans)``, in the order of ``measures.spans``.
     """
 
+    label: str
     part: Part
     values: Mapping[str, Mapping[BlockScore, Array]]
     costs: Mapping[BlockScore, Cost]
@@ -78,12 +80,15 @@ def importance_jobs(part: Part, *, num_blocks: int, num_samples: int) -> list[Jo
     ]
 
 
-def part_scores(jobs: Sequence[Job], outcomes: Sequence[Outcome], *, num_blocks: int, seed: int) -> PartScores:
+def part_scores(
+    jobs: Sequence[Job], outcomes: Sequence[Outcome], *, label: str, num_blocks: int, seed: int
+) -> PartScores:
     """Turn the outcomes of ``importance_jobs`` into scores.
 
     Args:
         jobs: The jobs, of one part.
         outcomes: Their outcomes, in order.
+        label: What captions call the model.
         num_blocks: Blocks of the model.
         seed: Of the random score.
     """
@@ -107,6 +112,7 @@ def part_scores(jobs: Sequence[Job], outcomes: Sequence[Outcome], *, num_blocks:
             BlockScore.RANDOM: random.random((len(answers), num_blocks)),
         }
     return PartScores(
+        label=label,
         part=jobs[0].part,
         values=values,
         costs={score: cost_by_measure[_MEASURE_OF[score]] if score in _MEASURE_OF else NO_COST for score in BlockScore},

@@ -94,6 +94,7 @@ def prune(
     table = BlockTable(
         model=evaluated.model.name,
         weights=weights_digest(snapshot_directory(evaluated.model.name)),
+        random_weights=evaluated.model.random_weights,
         num_blocks=space.num_blocks,
         pinned=space.pinned,
         dataset_names=evaluated.data.dataset_names,
@@ -104,7 +105,7 @@ def prune(
             for count, choice in choices.items()
         },
     )
-    _write(table, choices, results, output_dir, console)
+    _write(table, evaluated.label, choices, results, output_dir=output_dir, console=console)
 
 
 def _check(space: Space, counts: Sequence[int], searches: Sequence[SearchPlan]) -> None:
@@ -127,17 +128,21 @@ def _check(space: Space, counts: Sequence[int], searches: Sequence[SearchPlan]) 
 
 def _write(
     table: BlockTable,
+    label: str,
     choices: Mapping[int, Choice],
     results: Sequence[SearchResult],
+    *,
     output_dir: Path,
     console: Console,
 ) -> None:
-    recommendation, searched = recommendation_table(choices, table.num_blocks), search_table(results)
+    names = ", ".join(table.dataset_names)
+    subject = f"{label}; {table.report_samples} samples of each of {names}"
+    recommendation = recommendation_table(choices, table.num_blocks, subject=subject)
+    searched = search_table(results, subject=f"{label}; {table.search_samples} samples of each of {names}")
     recommendation.write(output_dir / "recommendation")
     searched.write(output_dir / "searches")
     write_json(output_dir / "searches.json", results_json(results))
-    names = ", ".join(table.dataset_names)
-    figure = plot_choices(choices, f"{table.model}: {table.report_samples} samples of each of {names}")
+    figure = plot_choices(choices, subject)
     with written_whole(output_dir / "pruning.png") as partial_file:
         figure.savefig(partial_file, dpi=150)
     plt.close(figure)

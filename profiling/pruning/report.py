@@ -81,7 +81,7 @@ def table_score(full: Outcome, found: Outcome, *, seed: int = 42) -> TableScore:
     )
 
 
-def recommendation_table(choices: Mapping[int, Choice], num_blocks: int) -> Table:
+def recommendation_table(choices: Mapping[int, Choice], num_blocks: int, *, subject: str) -> Table:
     """Lay out the chosen subsets, most blocks first."""
     rows = []
     for count in sorted(choices, reverse=True):
@@ -102,12 +102,12 @@ def recommendation_table(choices: Mapping[int, Choice], num_blocks: int) -> Tabl
     return Table(
         columns=("blocks", "removed", "accuracy", "drop [95 %]", "evenly spread", "datasets", "found by"),
         rows=tuple(rows),
-        caption="Accuracy: mean +- standard deviation over datasets, on samples that no subset was chosen by. "
-        "Drop: the whole model's accuracy minus the subset's on the same samples, interval over samples.",
+        caption=f"{subject}. Accuracy: mean +- standard deviation over datasets, on samples that no subset was "
+        "chosen by. Drop: the whole model's accuracy minus the subset's on the same samples, interval over samples.",
     )
 
 
-def search_table(results: Sequence[SearchResult]) -> Table:
+def search_table(results: Sequence[SearchResult], *, subject: str) -> Table:
     """Lay out what each search found, and its regret where it is known."""
     rows = []
     for result in sorted(results, key=lambda each: (-each.count, each.objective)):
@@ -125,8 +125,8 @@ def search_table(results: Sequence[SearchResult]) -> Table:
     return Table(
         columns=("blocks", "objective", "search", "subset", "score", "regret"),
         rows=tuple(rows),
-        caption="Score: the higher the better, on the samples of the search. Regret: score of the best of all subsets "
-        "of that size, minus this one; unknown where not all were scored.",
+        caption=f"{subject}. Score: the higher the better, on the samples of the search. Regret: score of the best of "
+        "all subsets of that size, minus this one; unknown where not all were scored.",
     )
 
 

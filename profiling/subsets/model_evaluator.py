@@ -59,6 +59,12 @@ class EvaluatedModel:
         if self.cache_gib < 0:
             raise ValueError(f"cache_gib: must be 0 or more, got {self.cache_gib}")
 
+    @property
+    def label(self) -> str:
+        """What captions call it."""
+        weights = ", random weights (answers mean nothing)" if self.model.random_weights else ""
+        return f"{self.model.name}{weights}, {self.model.dtype}, tier {self.tier.name}"
+
     def config(self) -> MolmoConfig:
         """Return the model's shape.
 

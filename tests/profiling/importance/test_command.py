@@ -48,7 +48,8 @@ def test_a_run_leaves_scores_correlations_tables_and_figures(
         "correlations.tex",
         "cross_dataset_correlation.json",
         "evaluated.json",
-        "heat_map.png",
+        "heat_map_accuracy_drop.png",
+        "heat_map_kl.png",
         "importance.md",
         "importance.tex",
         "importance_comparison_suite_counting.json",
@@ -59,9 +60,11 @@ def test_a_run_leaves_scores_correlations_tables_and_figures(
         "results",
         "samples-train-3.json",
         "samples-validation-3.json",
-        "scatter.png",
+        "scatter_accuracy_drop.png",
+        "scatter_kl.png",
     ]
     merged = json.loads((OUT / "merged_scores.json").read_text())
+    assert merged["model"] == "model, float32, tier one"
     assert merged["dataset_names"] == ["suite_scenes", "suite_counting"]
     for part in ("train", "validation"):
         scores = merged["parts"][part]["scores"]

@@ -22,7 +22,9 @@ def part(part_name: Part, *, same: bool, noise: float = 0.1, num_samples: int = 
     for name, task in TASKS.items():
         truth = truths[0 if same else task]
         values[name] = {score: truth + noise * draws.normal(size=(num_samples, NUM_BLOCKS)) for score in BlockScore}
-    return PartScores(part=part_name, values=values, costs=dict.fromkeys(BlockScore, NO_COST), span_angles={})
+    return PartScores(
+        label="tiny", part=part_name, values=values, costs=dict.fromkeys(BlockScore, NO_COST), span_angles={}
+    )
 
 
 def found(*, same: bool, noise: float = 0.1) -> list[PartScores]:
@@ -80,11 +82,11 @@ def test_blocks_that_all_score_the_same_have_no_correlation() -> None:
 def test_one_part_and_one_task_type_can_still_be_looked_at() -> None:
     only = part("validation", same=True)
     pair = {name: only.values[name] for name in ("suite_scenes", "suite_facts")}
-    scored = [PartScores(part="validation", values=pair, costs=only.costs, span_angles={})]
+    scored = [PartScores(label="tiny", part="validation", values=pair, costs=only.costs, span_angles={})]
     results = {score: consistency(score, scored, seed=0) for score in BlockScore}
     assert set(results[BlockScore.KL].means) == {"within_task"}
     assert results[BlockScore.KL].task_effect is None
-    table = correlation_table(results).markdown()
+    table = correlation_table(results, label="tiny").markdown()
     assert "| kl | - | 1.00 [0." in table
 
 

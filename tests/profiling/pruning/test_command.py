@@ -101,6 +101,7 @@ def test_a_run_leaves_a_block_table_tables_and_a_figure(
     assert table.dataset_names == ("suite_scenes", "suite_counting")
     grid = table.grid(MolmoConfig.from_hf(block_hf_config(4)), tiers=STANDARD_TIERS, top_k=(1, 2))
     assert grid.blocks_by_count[2] == (0, 2)
+    assert "model, float32, tier one; 2 samples of each of" in (OUT / "recommendation.md").read_text()
     found = json.loads((OUT / "searches.json").read_text())
     regrets = {(row["search"], row["num_active_blocks"]): row["regret"] for row in found}
     assert regrets["exhaustive (kl)", 3] == 0.0

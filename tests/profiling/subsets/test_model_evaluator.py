@@ -127,7 +127,7 @@ def test_every_score_finds_the_block_that_does_the_work(snapshot: Path) -> None:
     the_subject = subject(snapshot)
     evaluator = ModelEvaluator(the_subject, asked(snapshot), read_samples=read(own_answers(the_subject)))
     jobs = importance_jobs("validation", num_blocks=4, num_samples=4)
-    found = part_scores(jobs, [evaluator.evaluate(each) for each in jobs], num_blocks=4, seed=0)
+    found = part_scores(jobs, [evaluator.evaluate(each) for each in jobs], label="tiny", num_blocks=4, seed=0)
     for score in set(BlockScore) - {BlockScore.RANDOM}:
         means = found.values["suite_scenes"][score].mean(axis=0)
         assert means.argmax() == WORKING, score
@@ -217,6 +217,11 @@ def test_blocks_that_the_model_has_not_are_an_error(snapshot: Path) -> None:
 def test_numbers_out_of_range_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asked(Path("nowhere"), **changes)
+
+
+def test_a_label_says_when_answers_mean_nothing() -> None:
+    model = ModelSource(name="shape", random_weights=True, dtype="float32")
+    assert asked(Path(), model=model).label == "shape, random weights (answers mean nothing), float32, tier one"
 
 
 def test_top_k_is_checked_before_weights_are_read(snapshot: Path) -> None:
