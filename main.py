@@ -148,7 +148,9 @@ def main() -> int:
     try:
         cli_main()
     except ValueError as err:
-        sys.stderr.write(f"error: {err}\n")
+        # jsonargparse wraps what the data says about itself while it is linked.
+        said = err.__cause__ if "compute_fn of link" in str(err) else err
+        sys.stderr.write(f"error: {said}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
