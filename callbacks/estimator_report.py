@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 from models.latency_estimator import TARGETS, LatencyRows, interval_pairs
 from models.latency_terms import FEATURES
 from profiling.estimator_plots import error_by_setting, error_by_tokens, predicted_against_measured
-from profiling.files import written_whole
+from profiling.files import write_json, written_whole
 from profiling.prediction_errors import (
     ESTIMATOR,
     Predictions,
@@ -126,9 +126,7 @@ class EstimatorReport(Callback):
         compact = compact_table(errors)
         with written_whole(folder / "errors.md") as partial:
             partial.write_text(markdown(compact))
-        records = json.loads(errors.to_json(orient="records"))
-        with written_whole(folder / "errors.json") as partial:
-            partial.write_text(json.dumps(records, indent=1) + "\n")
+        write_json(folder / "errors.json", json.loads(errors.to_json(orient="records")))
         _print_table(compact, folder)
 
 

@@ -21,7 +21,7 @@ from profiling.bench.report import markdown, print_report, report_content
 from profiling.bench.runner import CellRunner
 from profiling.bench.stock_contestants import Stock, StockCompiled
 from profiling.environment import collect_environment
-from profiling.files import written_whole
+from profiling.files import write_json, written_whole
 from profiling.sweep import progress_bar
 
 # A name beginning with "ours" counts as ours where the fastest of ours is held against the fastest stock.
@@ -141,7 +141,6 @@ def _plain(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _write(content: dict[str, Any], output_dir: Path) -> None:
-    with written_whole(output_dir / "bench.json") as partial_path:
-        partial_path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(output_dir / "bench.json", content)
     with written_whole(output_dir / "bench.md") as partial_path:
         partial_path.write_text(markdown(content), encoding="utf-8")

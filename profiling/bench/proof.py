@@ -1,6 +1,5 @@
 """The ``engine-proof`` command: that an engine is warm in time, right, and stays both over many requests."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -39,7 +38,7 @@ from profiling.bench.proof_warm_up import (
 )
 from profiling.bench.report import where_lines
 from profiling.environment import collect_environment
-from profiling.files import written_whole
+from profiling.files import write_json, written_whole
 from profiling.sweep import ModelSource, progress_bar
 
 _PIPED_WIDTH: Final = 120
@@ -143,8 +142,7 @@ def prove_engine(
     output_dir.mkdir(parents=True, exist_ok=True)
     content = _measure(proof, proof.settings(config), device, console)
     content["failures"] = failures(content, proof.limits)
-    with written_whole(output_dir / "proof.json") as partial_path:
-        partial_path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(output_dir / "proof.json", content)
     with written_whole(output_dir / "proof.md") as partial_path:
         partial_path.write_text(proof_markdown(content), encoding="utf-8")
     _print(content, console)

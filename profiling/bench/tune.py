@@ -1,6 +1,5 @@
 """The ``tune-engine`` command: measure how the graph engine's decode step is best cut into programs on this GPU."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from models.engine.choice import why_no_graph
 from models.engine.tiles import Cut, Tiles
-from profiling.files import written_whole
+from profiling.files import write_json
 from profiling.sweep import ModelSource, progress_bar
 
 Kernel = Literal["expert_out", "expert_in", "out", "qkv", "head", "attention"]
@@ -96,8 +95,7 @@ def tune_engine(tuning: Tuning, output_dir: Path) -> None:
             for attempt in ranking[:3]:
                 progress.console.print(f"{kernel}: {attempt.relative:.4f} of the time with {_plain(attempt.change)}")
     content = {"best": asdict(best), "median_ms": timer.times_ms(best), "tried": tried}
-    with written_whole(output_dir / "tiles.json") as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(output_dir / "tiles.json", content)
     console.print(f"best: {best}\nmedian ms: {content['median_ms']}\nwrote {output_dir / 'tiles.json'}")
 
 
