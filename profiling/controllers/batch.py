@@ -1,0 +1,90 @@
+"""What a controller is trained on: requests, their budgets, and the outcome of every setting."""
+
+# Shape suffixes: N = samples, B = requests (a sample with a budget), S = settings, F = free features, D = width of the
+# language model, T = tiers.
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from profiling.controllers.features import Features
+from profiling.controllers.outcomes import Outcomes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControllerBatch:
+    """Requests with all that is known before they run, and what came of them under every setting.
+
+    Args:
+        free_BF: ``(batch, features)`` float32: what costs nothing, see ``features.free_features``; not standardised.
+        question_BD: ``(batch, width)`` float32: mean embedding of the question's tokens; width 0 without features.
+        vision_BTD: ``(batch, tiers, width)`` float32: mean vision token at each tier; width 0 without features.
+        budget_ms_B: ``(batch,)`` float32: milliseconds from raw input to last token.
+        accuracy_BS: ``(batch, settings)`` float32, 0 to 1; 0 where not measured.
+        latency_ms_BS: ``(batch, settings)`` float32, mean over runs; 0 where not measured.
+        is_measured_BS: ``(batch, settings)`` bool: which cells have an outcome.
+        vision_done_ms_BT: ``(batch, tiers)`` float32: time until the vision tokens are there; 0 where not measured.
+        dataset_B: ``(batch,)`` int64: place among the names of the datasets; for reports, not for controllers.
+        sample_B: ``(batch,)`` int64: row of the outcomes that the batch was cut from.
+    """
+
+    free_BF: Tensor
+    question_BD: Tensor
+    vision_BTD: Tensor
+    budget_ms_B: Tensor
+    accuracy_BS: Tensor
+    latency_ms_BS: Tensor
+    is_measured_BS: Tensor
+    vision_done_ms_BT: Tensor
+    dataset_B: Tensor
+    sample_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sample_B)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ControllerBatch":
+        """Return the batch on a device. Lightning moves batches with this."""
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
+
+    def take(self, rows_B: Tensor, budget_ms_B: Tensor) -> "ControllerBatch":
+        """Return some requests, each with a budget of its own.
+
+        Args:
+            rows_B: ``(requests,)`` int64 rows of this batch.
+            budget_ms_B: ``(requests,)`` milliseconds.
+        """
+        taken = {name: tensor.index_select(0, rows_B) for name, tensor in self._tensors().items()}
+        return replace(self, **{**taken, "budget_ms_B": budget_ms_B})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]) -> ControllerBatch:
+    """Turn all samples into one batch whose budgets are NaN, to take requests from.
+
+    Args:
+        outcomes: The samples' outcomes.
+        features: What is known of the same samples, in the same order.
+        dataset_names: Gives the datasets their numbers.
+    """
+    return ControllerBatch(
+        free_BF=_floats(features.free_NF),
+        question_BD=_floats(features.question_ND),
+        vision_BTD=_floats(features.vision_NTD),
+        budget_ms_B=torch.full((len(outcomes),), torch.nan),
+        accuracy_BS=_floats(np.nan_to_num(outcomes.accuracy_NS)),
+        latency_ms_BS=_floats(np.nan_to_num(outcomes.latency_ms_NS)),
+        is_measured_BS=torch.from_numpy(outcomes.is_measured_NS),
+        vision_done_ms_BT=_floats(np.nan_to_num(outcomes.vision_done_ms_NT)),
+        dataset_B=torch.tensor([dataset_names.index(name) for name in outcomes.samples["dataset"]]),
+        sample_B=torch.arange(len(outcomes)),
+    )
+
+
+def _floats(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,197 @@
+"""The ``controller-features`` command: embed the samples of a profile once, so that training needs no images."""
+
+# Shape suffixes: B = samples of a batch, N = samples, T = tiers, D = width of the language model.
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
+from models.inputs import PAD, collate
+from models.knobs import Tier, Tiling
+from models.molmo import Molmo
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.controllers.embeddings import question_embedding, vision_embedding
+from profiling.controllers.feature_file import FeatureFile, SampleKey
+from profiling.controllers.outcomes import KEY, Outcomes, read_outcomes
+from profiling.datasets.catalogue import dataset_entry, read_dataset
+from profiling.datasets.sample import Sample
+from profiling.sample_batches import SampleText
+from profiling.subsets.store import weights_digest
+from profiling.sweep import DtypeName, progress_bar
+
+_SUFFIX: Final = ".safetensors"
+
+
+def controller_features(
+    model: str,
+    files: list[Path],
+    output: Path,
+    *,
+    root: str | None = None,
+    json_lines: list[Path] | None = None,
+    tiling: Tiling = "target",
+    device: Literal["cpu", "cuda"] = "cpu",
+    dtype: DtypeName = "float32",
+    batch_size: int = 32,
+) -> None:
+    """Embed the questions and images of a profile's samples with the model that was profiled.
+
+    The file names the model's weights and the samples; data that do not match it are refused.
+
+    Args:
+        model: Snapshot folder, or a hub id in the local cache.
+        files: Profiles whose samples to embed: files, folders or glob patterns.
+        output: A ``.safetensors`` file; replaced if it exists.
+        root: Folder of the datasets; null takes the environment variable ``MOLMO_DATA_DIR``.
+        json_lines: Files of datasets that are none of the catalogue; a profile knows them by the file's name.
+        tiling: How tiers are applied to images; as in the profile.
+        device: Where to run.
+        dtype: Type of the weights while running; the file is float16.
+        batch_size: Samples that are embedded at once.
+
+    Raises:
+        ValueError: If the model is not the profile's, a sample is no longer in its dataset, or a file is bad.
+    """
+    if output.suffix != _SUFFIX:
+        raise ValueError(f"output: file name must end in {_SUFFIX}, got {output.name!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: must be 1 or more, got {batch_size}")
+    outcomes = read_outcomes(files)
+    directory = snapshot_directory(model)
+    hf_config = read_hf_config(directory)
+    _check_shape(outcomes, hf_config, model)
+    samples = find_samples(outcomes, root=root, json_lines=json_lines or [])
+    embedder = Embedder.load(model, outcomes.grid.tiers, tiling=tiling, device=device, dtype=dtype)
+    console = Console()
+    with progress_bar(console) as progress:
+        task = progress.add_task("embedding", total=len(samples))
+        question_ND, vision_NTD = embedder.embed(
+            samples, batch_size=batch_size, advance=lambda count: progress.advance(task, count)
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    FeatureFile(
+        model_digest=weights_digest(directory),
+        model_shape=hf_config,
+        tiers=tuple(tier.name for tier in outcomes.grid.tiers),
+        tiling=tiling,
+        samples=tuple(_keys(outcomes)),
+        question_ND=question_ND.half().numpy(),
+        vision_NTD=vision_NTD.half().numpy(),
+    ).write(output)
+    console.print(f"wrote {output}: {len(samples)} samples, {vision_NTD.shape[2]} numbers a vector")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedder:
+    """A model with all that embedding samples takes.
+
+    Args:
+        model: The model, on its device.
+        processor: Its processor, of the same device.
+        text: Makes ids of questions.
+        tiers: The tiers to embed images at.
+        tiling: How they are applied.
+    """
+
+    model: Molmo
+    processor: MolmoProcessor
+    text: SampleText
+    tiers: tuple[Tier, ...]
+    tiling: Tiling
+
+    @classmethod
+    def load(cls, source: str, tiers: tuple[Tier, ...], *, tiling: Tiling, device: str, dtype: DtypeName) -> "Embedder":
+        """Load a model.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+        model = load_molmo(source, device=device, dtype=getattr(torch, dtype))
+        tokenizer, special_tokens = load_tokenizer(snapshot_directory(source))
+        processor = MolmoProcessor(model.config, special_tokens, tokenizer, device=device)
+        return cls(
+            model=model, processor=processor, text=SampleText(tokenizer, special_tokens), tiers=tiers, tiling=tiling
+        )
+
+    @torch.no_grad()
+    def embed(
+        self, samples: Sequence[Sample], *, batch_size: int, advance: Callable[[int], None]
+    ) -> tuple[Tensor, Tensor]:
+        """Embed samples.
+
+        Args:
+            samples: At least one.
+            batch_size: Most samples at once.
+            advance: Told how many more are done.
+
+        Returns:
+            Questions ``(samples, width)`` and pictures ``(samples, tiers, width)``, float32, on the CPU.
+
+        Raises:
+            ValueError: If an image is missing or broken.
+        """
+        questions, pictures = [], []
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            question_BD, vision_BTD = self._embed_batch(part)
+            questions.append(question_BD.cpu())
+            pictures.append(vision_BTD.cpu())
+            advance(len(part))
+        return torch.cat(questions), torch.cat(pictures)
+
+    def _embed_batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        images = [sample.image.open() for sample in samples]
+        prompts = [torch.tensor(self.text.prompt_ids(sample)) for sample in samples]
+        ids_BS = pad_sequence(prompts, batch_first=True, padding_value=PAD).to(self.processor.image_processor.device)
+        by_tier = []
+        for tier in self.tiers:
+            inputs = collate(
+                [self.processor.from_token_ids([], image, tier=tier, tiling=self.tiling) for image in images]
+            )
+            vision_tokens = self.model.encode_images(inputs)
+            assert vision_tokens is not None, "every sample has an image"
+            by_tier.append(vision_embedding(inputs, vision_tokens))
+        return question_embedding(self.model, ids_BS), torch.stack(by_tier, dim=1)
+
+
+def find_samples(outcomes: Outcomes, *, root: str | None, json_lines: Sequence[Path]) -> list[Sample]:
+    """Find a profile's samples in their datasets, in the profile's order.
+
+    Raises:
+        ValueError: If a dataset is not there, or lacks a sample.
+    """
+    keys = _keys(outcomes)
+    source_of = {path.stem: str(path) for path in json_lines}
+    found: dict[SampleKey, Sample] = {}
+    for dataset, split in dict.fromkeys((dataset, split) for dataset, split, _ in keys):
+        source = source_of.get(dataset, dataset)
+        count = sum(key[:2] == (dataset, split) for key in keys)
+        # A profile of a generated dataset asks the first samples of it.
+        num_samples = None if dataset_entry(source).make is None else count
+        for sample in read_dataset(source, split, root=root, num_samples=num_samples):
+            found[dataset, split, sample.sample_id] = sample
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise ValueError(f"files: {len(missing)} samples are not in their datasets, first {'/'.join(missing[0])}")
+    return [found[key] for key in keys]
+
+
+def _keys(outcomes: Outcomes) -> list[SampleKey]:
+    return [
+        (str(dataset), str(split), str(sample_id))
+        for dataset, split, sample_id in outcomes.samples[list(KEY)].itertuples(index=False)
+    ]
+
+
+def _check_shape(outcomes: Outcomes, hf_config: Mapping[str, object], model: str) -> None:
+    shape = outcomes.environment.model_shape
+    if shape is not None and shape != hf_config:
+        raise ValueError(f"model: {model} is not the model of the profile, {outcomes.environment.model}: other shape")

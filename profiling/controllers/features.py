@@ -1,0 +1,137 @@
+"""What is known of a request before it runs: what costs nothing, the question's words, and what the picture shows."""
+
+# Shape suffixes: N = samples, F = free features, T = tiers, D = width of the language model.
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes
+
+QUESTION_KINDS: Final = {
+    "asks_how_many": r"\bhow many\b|\bnumber of\b|\bcount\b",
+    "asks_color": r"\bcolou?r",
+    "asks_text": r"\b(?:say|says|said|read|reads|written|word|words|text|title|name|letters?|digits?|signs?)\b",
+    "asks_yes_or_no": r"^\s*(?:is|are|was|were|do|does|did|can|could|has|have|will|would|should)\b",
+    "asks_where": r"\bwhere\b|\b(?:left|right|above|below|behind|between|next to|closest)\b",
+    "asks_why_or_how": r"\bwhy\b|\bhow (?!many\b)",
+    "asks_what": r"\bwhat\b",
+    "asks_which": r"\bwhich\b",
+    "asks_who": r"\bwho(?:se)?\b",
+    "asks_when": r"\bwhen\b|\byear\b|\bdate\b|\btime\b",
+    "asks_to_describe": r"\bdescribe\b|\bcaption\b",
+    "has_number": r"\d",
+}
+"""What a question asks by its words; a question may be of several kinds or of none. The patterns ignore case."""
+
+_PATTERNS: Final = [re.compile(pattern, re.IGNORECASE) for pattern in QUESTION_KINDS.values()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """What is known of samples before they run.
+
+    Args:
+        free_NF: ``(samples, features)``, see ``free_features``.
+        question_ND: ``(samples, width)``: mean embedding of the question's tokens; width 0 if unknown.
+        vision_NTD: ``(samples, tiers, width)``: mean vision token at each tier; width 0 if unknown.
+    """
+
+    free_NF: Array
+    question_ND: NDArray[np.float16]
+    vision_NTD: NDArray[np.float16]
+
+    def take(self, rows: Codes | Mask) -> "Features":
+        """Return some samples, given by index or by a mask."""
+        return replace(
+            self, free_NF=self.free_NF[rows], question_ND=self.question_ND[rows], vision_NTD=self.vision_NTD[rows]
+        )
+
+
+def free_feature_names(tiers: Sequence[str]) -> list[str]:
+    """Name the columns of ``free_features``."""
+    return [
+        "log2_image_pixels",
+        "log2_aspect_ratio",
+        *(f"log2_vision_tokens_{tier}" for tier in tiers),
+        "log2_text_tokens",
+        "log2_question_words",
+        *QUESTION_KINDS,
+    ]
+
+
+def free_features(
+    *,
+    image_width: Array,
+    image_height: Array,
+    vision_tokens_NT: Array,
+    text_tokens: Array,
+    questions: Sequence[str],
+) -> Array:
+    """Describe requests by what is known without running anything. The dataset is not told.
+
+    Args:
+        image_width: ``(samples,)`` pixels.
+        image_height: ``(samples,)`` pixels.
+        vision_tokens_NT: ``(samples, tiers)``: they follow from the image's size, see ``models.tiling.image_layout``.
+        text_tokens: ``(samples,)``: ids at the first tier that are no vision tokens.
+        questions: The questions.
+
+    Returns:
+        ``(samples, features)`` in the order of ``free_feature_names``, not standardised.
+    """
+    num_words = np.asarray([len(question.split()) for question in questions], dtype=np.float64)
+    kinds = [[pattern.search(question) is not None for pattern in _PATTERNS] for question in questions]
+    numbers = [
+        np.log2(image_width * image_height),
+        np.log2(image_width / image_height),
+        np.log2(vision_tokens_NT + 1),
+        np.log2(text_tokens + 1),
+        np.log2(num_words + 1),
+    ]
+    return np.column_stack([*numbers, np.asarray(kinds, dtype=np.float64)])
+
+
+def free_features_of(outcomes: Outcomes) -> Array:
+    """Describe the samples of a profile: ``(samples, features)``.
+
+    Raises:
+        ValueError: If an image's size is unknown, or a tier was not measured, so that its vision tokens are unknown.
+    """
+    known = {
+        "image_width": outcomes.samples["image_width"].to_numpy(dtype=np.float64),
+        "image_height": outcomes.samples["image_height"].to_numpy(dtype=np.float64),
+        "vision_tokens": outcomes.vision_tokens_NT,
+    }
+    for name, values in known.items():
+        unknown = np.flatnonzero(~np.isfinite(values.reshape(len(outcomes), -1)).all(axis=1))
+        if len(unknown):
+            sample = outcomes.samples["sample_id"].iloc[int(unknown[0])]
+            raise ValueError(
+                f"{name}: not known of sample {sample!r}; every tier and each image's size must be profiled"
+            )
+    return free_features(
+        image_width=known["image_width"],
+        image_height=known["image_height"],
+        vision_tokens_NT=outcomes.vision_tokens_NT,
+        text_tokens=outcomes.text_tokens_NT[:, 0],
+        questions=outcomes.samples["question"].tolist(),
+    )
+
+
+def without_embeddings(outcomes: Outcomes) -> Features:
+    """Return the free features alone.
+
+    Raises:
+        ValueError: See ``free_features_of``.
+    """
+    num_samples, num_tiers = outcomes.vision_tokens_NT.shape
+    return Features(
+        free_NF=free_features_of(outcomes),
+        question_ND=np.zeros((num_samples, 0), dtype=np.float16),
+        vision_NTD=np.zeros((num_samples, num_tiers, 0), dtype=np.float16),
+    )
