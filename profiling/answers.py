@@ -51,15 +51,19 @@ def answer_batch(
 
 
 def score_answers(answers: Sequence[str], samples: Sequence[Sample]) -> list[Score]:
-    """Score each answer as its dataset does, by a share of one.
+    """Score each answer as its dataset does, by a share of one."""
+    return [
+        score_share(dataset_entry(sample.dataset).score, answer, sample)
+        for answer, sample in zip(answers, samples, strict=True)
+    ]
+
+
+def score_share(name: ScoreName, answer: str, sample: Sample) -> Score:
+    """Score an answer by a share of one.
 
     A caption is right if it is one of those that are true: CIDEr-D, which is no share, has no meaning for one sample.
     """
-    scores = []
-    for answer, sample in zip(answers, samples, strict=True):
-        name = dataset_entry(sample.dataset).score
-        scores.append(score(name if name.is_fraction else ScoreName.EXACT_MATCH, answer, sample))
-    return scores
+    return score(name if name.is_fraction else ScoreName.EXACT_MATCH, answer, sample)
 
 
 def spot_settings(grid: KnobGrid, full: KnobSetting) -> Mapping[str, KnobSetting]:

@@ -31,7 +31,7 @@ def noise_floor_pct(records: pd.DataFrame, column: str) -> float | None:
     """
     measured = records.dropna(subset=[column])
     group = [field for field in KEY_FIELDS if field != "run_id"]
-    runs = measured.groupby(group)[column]
+    runs = measured.groupby(group, dropna=False)[column]
     num_runs = runs.transform("size").to_numpy()
     mean_ms = runs.transform("mean").to_numpy()
     several = num_runs > 1

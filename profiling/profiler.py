@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from PIL import Image
 
 from models.engine import EagerEngine, Engine
 from models.generation import generate
@@ -18,15 +19,15 @@ from models.processor import MolmoProcessor
 from models.stages import DECODE, PREFILL, PROJECTOR, TOTAL, VISION_ENCODER, observe
 from profiling.clock import StageClock
 from profiling.schema import ProfileRecord
-from profiling.workload import SyntheticRequest
+from profiling.workload import Request
 
-KEY_FIELDS: Final = ("sample_id", "tier", "top_k", "num_active_blocks", "run_id")
+KEY_FIELDS: Final = ("dataset", "split", "sample_id", "tier", "top_k", "num_active_blocks", "run_id")
 Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that a sweep measures.
+    """What a sweep measures, or one process of it.
 
     Args:
         requests: The requests.
@@ -34,21 +35,17 @@ class Plan:
         repeats: Timed runs of each request and setting.
         tiling: How tiers are applied to images.
         settings_per_request: Measure only so many settings of each request, drawn at random.
-        dataset: Name that the records carry.
-        split: Part of the dataset that the records carry.
         seed: Of the order and of the drawn settings.
     """
 
-    requests: Sequence[SyntheticRequest]
+    requests: Sequence[Request]
     grid: KnobGrid
     repeats: int
     tiling: Tiling = "target"
     settings_per_request: int | None = None
-    dataset: str = "synthetic"
-    split: str = "train"
     seed: int = 42
 
-    def settings(self, request: SyntheticRequest) -> list[KnobSetting]:
+    def settings(self, request: Request) -> list[KnobSetting]:
         """Return the settings that a request is measured with."""
         settings = self.grid.settings()
         if self.settings_per_request is None:
@@ -57,7 +54,7 @@ class Plan:
         rng = random.Random(f"{self.seed}/{request.sample_id}")  # noqa: S311 - no secret
         return rng.sample(settings, min(self.settings_per_request, len(settings)))
 
-    def blocks(self, requests: Sequence[SyntheticRequest]) -> Iterator[tuple[int, SyntheticRequest, list[KnobSetting]]]:
+    def blocks(self) -> Iterator[tuple[int, Request, list[KnobSetting]]]:
         """Go through the measurements: run by run, so that drift of the device meets every setting alike.
 
         Yields:
@@ -65,12 +62,12 @@ class Plan:
         """
         for run_id in range(self.repeats):
             rng = random.Random(f"{self.seed}/{run_id}")  # noqa: S311 - no secret
-            for request in rng.sample(list(requests), len(requests)):
+            for request in rng.sample(list(self.requests), len(self.requests)):
                 settings = self.settings(request)
                 rng.shuffle(settings)
                 yield run_id, request, settings
 
-    def keys(self, request: SyntheticRequest) -> set[Key]:
+    def keys(self, request: Request) -> set[Key]:
         """Name the measurements of a request."""
         return {
             measurement_key(request, setting, run_id)
@@ -79,25 +76,35 @@ class Plan:
         }
 
 
-def measurement_key(request: SyntheticRequest, setting: KnobSetting, run_id: int) -> Key:
+def measurement_key(request: Request, setting: KnobSetting, run_id: int) -> Key:
     """Name a measurement by the values of ``KEY_FIELDS``."""
-    return request.sample_id, setting.tier, setting.top_k, setting.num_active_blocks, run_id
+    knobs = (setting.tier, setting.top_k, setting.num_active_blocks)
+    return request.dataset, request.split, request.sample_id, *knobs, run_id
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
     """A request's inputs at one tier, on the device, and how long the host took to make them."""
 
+    image_size: tuple[int, int]
     inputs: ModelInputs
     preprocess_ms: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Ids of an answer, and the milliseconds of each stage."""
+
+    token_ids: list[int]
+    times_ms: dict[str, float]
+
+
 class Profiler:
-    """Measure the requests of a plan on one model.
+    """Measure the requests of a plan on one model, one at a time.
 
     Args:
         model: The model, on its device.
-        processor: Makes inputs of prompts and images.
+        processor: Makes inputs of prompts and images; with a tokenizer where requests have words.
         plan: What to measure.
         engine: The model's engine; the eager one if ``None``.
     """
@@ -109,13 +116,12 @@ class Profiler:
         self._plan = plan
         self._device = model.language_model.head.weight.device
         self._clock = StageClock(self._device)
-        # No answer ends early, yet each step looks for a stop token and waits for the device, as real requests do:
-        # this id is one that the output head cannot name.
+        # Where nothing is asked no answer ends early, yet each step looks for a stop token and waits for the device, as
+        # real requests do: this id is one that the output head cannot name.
         self._unreachable_id = model.config.embedding_size
 
     def run(
         self,
-        requests: Sequence[SyntheticRequest],
         *,
         done: Collection[Key],
         write: Callable[[ProfileRecord], None],
@@ -123,24 +129,33 @@ class Profiler:
         """Measure what is not done yet.
 
         Args:
-            requests: Those of the plan that this process measures.
             done: Keys of measurements to skip.
             write: Receives each record as soon as it is measured.
         """
         self._engine.warm_up(self._plan.grid.settings())
-        for run_id, request, settings in self._plan.blocks(requests):
-            left = [setting for setting in settings if measurement_key(request, setting, run_id) not in done]
-            if left:
-                self._measure_request(request, left, run_id, write)
+        self._warm_up_preprocessing()
+        # What lives by now is kept out of the collections below, each of which would otherwise look at all of it.
+        gc.collect()
+        gc.freeze()
+        try:
+            for run_id, request, settings in self._plan.blocks():
+                left = [setting for setting in settings if measurement_key(request, setting, run_id) not in done]
+                if left:
+                    self._measure_request(request, left, run_id, write)
+        finally:
+            gc.unfreeze()
 
     def _measure_request(
         self,
-        request: SyntheticRequest,
+        request: Request,
         settings: Sequence[KnobSetting],
         run_id: int,
         write: Callable[[ProfileRecord], None],
     ) -> None:
-        prepared = {tier: self._prepare(request, tier) for tier in sorted({setting.tier for setting in settings})}
+        image = request.open_image()
+        prompt = request.prompt(self._model.config.vocab_size)
+        tiers = sorted({setting.tier for setting in settings})
+        prepared = {tier: self._prepare(prompt, image, tier) for tier in tiers}
         # Collections in the middle of a measurement would show as outliers that no request causes.
         gc.collect()
         gc.disable()
@@ -149,51 +164,62 @@ class Profiler:
                 self._warm_up(tier.inputs)
             for setting in settings:
                 tier = prepared[setting.tier]
-                times_ms = self._time(tier.inputs, setting, request.output_tokens)
-                write(self._record(request, setting, run_id, tier, times_ms))
+                run = self._time(request, tier.inputs, setting)
+                record = self._record(request, setting, run_id, tier, run)
+                write(self._judged(record, request, run.token_ids))
         finally:
             gc.enable()
 
-    def _prepare(self, request: SyntheticRequest, tier: str) -> _Prepared:
-        image = request.draw_image()
-        prompt = request.draw_prompt(self._model.config.vocab_size)
+    def _prepare(self, prompt: str | list[int], image: Image.Image, tier: str) -> _Prepared:
         start = time.perf_counter()
-        inputs = self._processor.from_token_ids(
-            prompt, image, tier=self._plan.grid.tier(tier), tiling=self._plan.tiling
-        )
+        inputs = self._inputs(prompt, image, tier)
+        preprocess_ms = (time.perf_counter() - start) * 1e3
+        return _Prepared(image_size=image.size, inputs=inputs, preprocess_ms=preprocess_ms)
+
+    def _inputs(self, prompt: str | list[int], image: Image.Image, tier: str) -> ModelInputs:
+        ids = self._processor.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        inputs = self._processor.from_token_ids(ids, image, tier=self._plan.grid.tier(tier), tiling=self._plan.tiling)
         inputs = inputs.to(self._device)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        preprocess_ms = (time.perf_counter() - start) * 1e3
-        return _Prepared(inputs=inputs, preprocess_ms=preprocess_ms)
+        return inputs
+
+    def _warm_up_preprocessing(self) -> None:
+        """Cut one picture, untimed: the first of a process takes many times as long as any other."""
+        for request in self._plan.requests[:1]:
+            image, prompt = request.open_image(), request.prompt(self._model.config.vocab_size)
+            for tier in self._plan.grid.tiers:
+                self._inputs(prompt, image, tier.name)
 
     def _warm_up(self, inputs: ModelInputs) -> None:
         """Meet the shapes of a request once, untimed: memory is allocated and kernels are loaded."""
         generate(self._model, inputs, max_new_tokens=3, stop_token_ids=(self._unreachable_id,), engine=self._engine)
 
-    def _time(self, inputs: ModelInputs, setting: KnobSetting, output_tokens: int) -> dict[str, float]:
+    def _time(self, request: Request, inputs: ModelInputs, setting: KnobSetting) -> _Run:
+        stop_id = self._unreachable_id if request.question is None else self._processor.special_tokens.eos_id
         with observe(self._clock):
-            generate(
+            generation = generate(
                 self._model,
                 inputs,
                 setting=setting,
-                max_new_tokens=output_tokens,
-                stop_token_ids=(self._unreachable_id,),
+                max_new_tokens=request.max_new_tokens,
+                stop_token_ids=(stop_id,),
                 engine=self._engine,
             )
-        return {name: sum(samples_ms) for name, samples_ms in self._clock.read_ms().items()}
+        times_ms = {name: sum(samples_ms) for name, samples_ms in self._clock.read_ms().items()}
+        return _Run(token_ids=generation.token_ids[0].tolist(), times_ms=times_ms)
 
-    def _record(
-        self, request: SyntheticRequest, setting: KnobSetting, run_id: int, tier: _Prepared, times_ms: dict[str, float]
-    ) -> ProfileRecord:
+    def _record(self, request: Request, setting: KnobSetting, run_id: int, tier: _Prepared, run: _Run) -> ProfileRecord:
         vision_tokens = int(tier.inputs.num_vision_tokens[0])
+        width, height = tier.image_size
+        output_tokens, times_ms = len(run.token_ids), run.times_ms
         return ProfileRecord(
-            dataset=self._plan.dataset,
-            split=self._plan.split,
+            dataset=request.dataset,
+            split=request.split,
             sample_id=request.sample_id,
-            image_id=request.sample_id,
-            image_width=request.width,
-            image_height=request.height,
+            image_id=request.image_id,
+            image_width=width,
+            image_height=height,
             tier=setting.tier,
             top_k=setting.top_k,
             num_active_blocks=setting.num_active_blocks,
@@ -201,14 +227,28 @@ class Profiler:
             num_crops=int(tier.inputs.num_crops[0]),
             vision_tokens=vision_tokens,
             text_tokens=int(tier.inputs.num_tokens[0]) - vision_tokens,
-            output_tokens=request.output_tokens,
+            output_tokens=output_tokens,
             preprocess_ms=tier.preprocess_ms,
             vision_encoder_ms=times_ms[VISION_ENCODER],
             projector_ms=times_ms[PROJECTOR],
             prefill_ms=times_ms[PREFILL],
             # With one token no step follows the prefill; what the clock saw is the loop's own bookkeeping.
-            decode_ms=times_ms[DECODE] if request.output_tokens > 1 else 0.0,
+            decode_ms=times_ms[DECODE] if output_tokens > 1 else 0.0,
             total_ms=times_ms[TOTAL],
             run_id=run_id,
             seed=self._plan.seed,
         )
+
+    def _judged(self, record: ProfileRecord, request: Request, token_ids: list[int]) -> ProfileRecord:
+        """Add what was asked and answered, and how right that is; nothing where nothing was asked."""
+        if request.question is None:
+            return record
+        prediction = self._processor.decode(token_ids)
+        score = request.score(prediction)
+        judged = {
+            "question": request.question,
+            "prediction": prediction,
+            "accuracy": score.value,
+            "metric": score.name.value,
+        }
+        return record.model_copy(update=judged)

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, Tiling, own_grid, sprea
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
-from models.tokenizer import SpecialTokens
+from models.tokenizer import SpecialTokens, load_tokenizer
 from profiling.block_table import read_block_table
 from profiling.environment import collect_environment
 from profiling.files import written_whole
@@ -31,9 +31,10 @@ from profiling.jsonl import JsonlWriter, drop_cut_line, existing_keys
 from profiling.profile_plots import plot_components
 from profiling.profile_summary import print_summary
 from profiling.profiler import KEY_FIELDS, Key, Plan, Profiler
+from profiling.questions import Questions
 from profiling.records import read_profiles, write_profile
 from profiling.schema import Environment, ProfileError, ProfileRecord
-from profiling.workload import SyntheticRequest, Workload, make_requests
+from profiling.workload import Request, Workload, make_requests
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,17 @@ class ModelSource:
         if self.random_weights and self.name in RELEASED:
             return released_hf_config(self.name)
         return read_hf_config(snapshot_directory(self.name))
+
+    def processor(self, model: Molmo, device: str, *, reads_words: bool) -> MolmoProcessor:
+        """Make the model's processor on a device, with its tokenizer where it reads words.
+
+        Raises:
+            ValueError: If the tokenizer is missing or damaged.
+        """
+        if not reads_words:
+            return MolmoProcessor(model.config, SpecialTokens.of_shape(model.config), device=device)
+        tokenizer, special_tokens = load_tokenizer(snapshot_directory(self.name))
+        return MolmoProcessor(model.config, special_tokens, tokenizer, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,30 +135,33 @@ class Sweep:
 
     Args:
         model: The model.
-        workload: The requests.
+        workload: The requests, where only time matters.
+        questions: The requests, where answers are scored too; this or a workload.
         levels: The knobs.
         tiling: How tiers are applied to images.
         engine: How the model runs; where it cannot, eagerly, which the log and the records say.
         repeats: Timed runs of each request and setting.
         settings_per_request: Measure only so many settings of each request, drawn at random; all if null.
-        split: Name of this part of the data, kept in the records.
         seed: Of the order of measurements.
 
     Raises:
-        ValueError: If there would be nothing to measure.
+        ValueError: If there would be nothing to measure, or both a workload and questions.
     """
 
     model: ModelSource
-    workload: Workload
+    workload: Workload | None = None
+    questions: Questions | None = None
     levels: GridLevels = field(default_factory=GridLevels)
     tiling: Tiling = "target"
     engine: EngineName = "eager"
     repeats: int = 3
     settings_per_request: int | None = None
-    split: str = "train"
     seed: int = 42
 
     def __post_init__(self) -> None:
+        if (self.workload is None) == (self.questions is None):
+            found = "neither" if self.workload is None else "both"
+            raise ValueError(f"workload and questions: give one of them, got {found}")
         for name, count in {"repeats": self.repeats, "settings_per_request": self.settings_per_request}.items():
             if count is not None and count < 1:
                 raise ValueError(f"{name}: must be 1 or more, got {count}")
@@ -156,14 +171,19 @@ class Sweep:
         hf_config, name = self.model.hf_config(), self.model.name
         config = MolmoConfig.from_hf(hf_config, source=name)
         return Plan(
-            requests=make_requests(self.workload),
+            requests=self._requests(),
             grid=self.levels.grid(config, own_grid(hf_config, source=name)),
             repeats=self.repeats,
             tiling=self.tiling,
             settings_per_request=self.settings_per_request,
-            split=self.split,
             seed=self.seed,
         )
+
+    def _requests(self) -> Sequence[Request]:
+        if self.questions is not None:
+            return self.questions.requests()
+        assert self.workload is not None
+        return make_requests(self.workload)
 
 
 def profile(
@@ -174,7 +194,7 @@ def profile(
     devices: int = 1,
     num_threads: int | None = None,
 ) -> None:
-    """Measure how long each component takes, for every request and knob setting.
+    """Measure how long each component takes, for every request and knob setting, and how right the answers are.
 
     Writes one JSON Lines row a measurement to ``output_dir``; started again with the same arguments it goes on where it
     stopped. At the end it joins the rows to ``profile.parquet``, prints a summary and draws ``components.png``.
@@ -201,7 +221,7 @@ def profile(
     workers = [
         Worker(
             sweep=sweep,
-            requests=left[rank::devices],
+            plan=replace(plan, requests=left[rank::devices]),
             done=done,
             path=output_dir / f"measurements-{rank}.jsonl",
             device=f"{device}:{rank}" if device == "cuda" else device,
@@ -225,7 +245,7 @@ class Worker:
 
     Args:
         sweep: What the whole sweep measures.
-        requests: The share of this worker.
+        plan: The share of this worker.
         done: Measurements to skip.
         path: Where its records go.
         device: Where it runs.
@@ -233,7 +253,7 @@ class Worker:
     """
 
     sweep: Sweep
-    requests: Sequence[SyntheticRequest]
+    plan: Plan
     done: frozenset[Key]
     path: Path
     device: str
@@ -245,7 +265,7 @@ class Worker:
             torch.set_num_threads(self.num_threads)
         source = self.sweep.model
         model = source.load(self.device)
-        processor = MolmoProcessor(model.config, SpecialTokens.of_shape(model.config), device=self.device)
+        processor = source.processor(model, self.device, reads_words=self.sweep.questions is not None)
         engine = make_engine(self.sweep.engine, model)
         environment = self._environment(source, engine)
         with JsonlWriter(self.path, environment) as writer:
@@ -254,8 +274,7 @@ class Worker:
                 writer.write(record)
                 advance()
 
-            profiler = Profiler(model, processor, self.sweep.plan(), engine=engine)
-            profiler.run(self.requests, done=self.done, write=write)
+            Profiler(model, processor, self.plan, engine=engine).run(done=self.done, write=write)
 
     def _environment(self, source: ModelSource, engine: Engine) -> Environment:
         return collect_environment(

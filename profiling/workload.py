@@ -1,12 +1,50 @@
-"""The requests that a profile measures: images of given sizes, prompts and answers of spread lengths."""
+"""What a profile asks of a model, and requests drawn at random: pictures of given sizes, texts of spread lengths."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.image_processor import ImageLike
+from profiling.scoring.result import Score
+
+
+class Request(Protocol):
+    """One picture and prompt to measure; dataset, split and sample id together tell it from all others."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+
+    @property
+    def split(self) -> str:
+        """Part of the profile."""
+
+    @property
+    def sample_id(self) -> str:
+        """Its name in that part."""
+
+    @property
+    def image_id(self) -> str:
+        """Equal where two requests show the same picture."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Most tokens of its answer."""
+
+    @property
+    def question(self) -> str | None:
+        """What is asked; if nothing is, there is no answer: so many tokens are made, whatever they say."""
+
+    def open_image(self) -> Image.Image:
+        """Draw or decode the picture."""
+
+    def prompt(self, vocab_size: int) -> str | list[int]:
+        """Return the words of the prompt, or ids below ``vocab_size`` that stand for words."""
+
+    def score(self, answer: str) -> Score:
+        """Say how right an answer to the question is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +56,7 @@ class Workload:
         images_per_size: Requests of each size, with lengths of their own.
         text_tokens: Fewest and most ids of a prompt; spread evenly on a logarithmic scale.
         output_tokens: Fewest and most tokens of an answer; spread in the same way.
+        split: Name of this part of the data, kept in the records.
         seed: Of pictures, prompts and lengths.
 
     Raises:
@@ -28,6 +67,7 @@ class Workload:
     images_per_size: int = 1
     text_tokens: tuple[int, int] = (10, 600)
     output_tokens: tuple[int, int] = (1, 64)
+    split: str = "train"
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -49,27 +89,45 @@ class SyntheticRequest:
         width: Of the image in pixels.
         height: Of the image in pixels.
         text_tokens: Ids of the prompt.
-        output_tokens: Tokens that are generated, whatever the model says.
+        max_new_tokens: Tokens that are generated, whatever the model says.
         seed: Of picture and prompt.
+        split: Part of the profile.
     """
+
+    dataset: ClassVar[str] = "synthetic"
+    question: ClassVar[None] = None
 
     sample_id: str
     width: int
     height: int
     text_tokens: int
-    output_tokens: int
+    max_new_tokens: int
     seed: int
+    split: str = "train"
 
-    def draw_image(self) -> ImageLike:
+    @property
+    def image_id(self) -> str:
+        """See ``Request``; each has a picture of its own."""
+        return self.sample_id
+
+    def open_image(self) -> Image.Image:
         """Draw a smooth picture. What it shows does not change how long it takes."""
         rng = np.random.default_rng(self.seed)
         coarse = rng.integers(0, 256, size=(8, 8, 3), dtype=np.uint8)
         return Image.fromarray(coarse).resize((self.width, self.height), Image.Resampling.BICUBIC)
 
-    def draw_prompt(self, vocab_size: int) -> list[int]:
+    def prompt(self, vocab_size: int) -> list[int]:
         """Draw the ids of the prompt."""
         ids: list[int] = np.random.default_rng([self.seed, 1]).integers(0, vocab_size, self.text_tokens).tolist()
         return ids
+
+    def score(self, answer: str) -> Score:
+        """See ``Request``.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"request {self.sample_id}: asks nothing, so no answer can be scored")
 
 
 def make_requests(workload: Workload) -> list[SyntheticRequest]:
@@ -84,8 +142,9 @@ def make_requests(workload: Workload) -> list[SyntheticRequest]:
             width=width,
             height=height,
             text_tokens=int(text_tokens[index]),
-            output_tokens=int(output_tokens[index]),
+            max_new_tokens=int(output_tokens[index]),
             seed=workload.seed * 100_003 + index,
+            split=workload.split,
         )
         for index, (width, height) in enumerate(sizes)
     ]

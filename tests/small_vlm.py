@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning import Trainer
 
 from datamodules.suite import SuiteDataModule
+from lightning_modules.export import export_vlm
 from lightning_modules.vlm import VLMModule
 from tests.helpers import GOLDEN
 
@@ -85,3 +87,12 @@ def small_overrides(folder: Path) -> list[str]:
     }
     path.write_text(yaml.safe_dump(content))
     return ["--config", str(path)]
+
+
+def write_small_snapshot(folder: Path) -> None:
+    """Write an untrained small model with its tokenizer and knob grid, as ``export-vlm`` writes trained ones."""
+    module = small_module(small_data())
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("small.ckpt")
+    export_vlm(Path("small.ckpt"), folder, dtype="float32")

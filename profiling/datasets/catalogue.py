@@ -290,10 +290,21 @@ def read_dataset(
     _log.info("%s: %s: read %d samples", name, part, len(samples))
     if not samples:
         raise DatasetError(f"{name}: {part}: holds no samples")
-    return samples if num_samples is None else _draw(samples, num_samples, seed, where=f"{name}: {part}")
+    return samples if num_samples is None else draw_samples(samples, num_samples, seed, where=f"{name}: {part}")
 
 
-def _draw(samples: list[Sample], num_samples: int, seed: int, *, where: str) -> list[Sample]:
+def draw_samples(samples: list[Sample], num_samples: int, seed: int, *, where: str) -> list[Sample]:
+    """Draw some samples, in their order. Fewer are among the more of the same seed.
+
+    Args:
+        samples: What to draw from.
+        num_samples: How many.
+        seed: Of the draw.
+        where: What an error calls the samples.
+
+    Raises:
+        DatasetError: If there are not so many.
+    """
     if not 1 <= num_samples <= len(samples):
         raise DatasetError(
             f"{where}: num_samples: expected 1 to {len(samples)}, as many as there are, found {num_samples}"

@@ -16,7 +16,7 @@ GEOMETRY = CropGeometry.from_config(CONFIG)
 
 @pytest.mark.parametrize(("width", "height"), [(500, 333), (64, 48), (300, 800)])
 def test_features_are_those_of_the_inputs_that_the_processor_makes(width: int, height: int) -> None:
-    request = SyntheticRequest(sample_id="a", width=width, height=height, text_tokens=17, output_tokens=9, seed=3)
+    request = SyntheticRequest(sample_id="a", width=width, height=height, text_tokens=17, max_new_tokens=9, seed=3)
     settings = [MOLMOE_1B_GRID.setting(tier=tier.name, top_k=6, num_active_blocks=10) for tier in MOLMOE_1B_GRID.tiers]
 
     features = setting_features(
@@ -25,7 +25,7 @@ def test_features_are_those_of_the_inputs_that_the_processor_makes(width: int, h
 
     processor = MolmoProcessor(CONFIG, SpecialTokens.of_shape(CONFIG))
     for row, tier in zip(features, MOLMOE_1B_GRID.tiers, strict=True):
-        inputs = processor.from_token_ids(request.draw_prompt(1000), request.draw_image(), tier=tier)
+        inputs = processor.from_token_ids(request.prompt(1000), request.open_image(), tier=tier)
         vision_tokens = int(inputs.num_vision_tokens)
         expected = {
             "num_crops": int(inputs.num_crops),

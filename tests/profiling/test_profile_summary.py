@@ -50,7 +50,7 @@ def test_the_noise_floor_of_gaussian_runs_does_not_depend_on_how_many_there_are(
         ms = rng.normal(100, 2, size=(3000, num_runs))
         request, run_id = np.indices(ms.shape)
         columns = {"sample_id": request.ravel(), "run_id": run_id.ravel(), "prefill_ms": ms.ravel()}
-        records = pd.DataFrame(columns).assign(tier="low", top_k=8, num_active_blocks=2)
+        records = pd.DataFrame(columns).assign(dataset=None, split=None, tier="low", top_k=8, num_active_blocks=2)
         assert noise_floor_pct(records, "prefill_ms") == pytest.approx(2 * 0.798, rel=0.04)
 
 

@@ -42,7 +42,7 @@ def profiler(the_plan: Plan) -> Profiler:
 
 def measured(the_plan: Plan, done: Sequence[Key] = ()) -> list[ProfileRecord]:
     records: list[ProfileRecord] = []
-    profiler(the_plan).run(the_plan.requests, done=frozenset(done), write=records.append)
+    profiler(the_plan).run(done=frozenset(done), write=records.append)
     return records
 
 
@@ -51,7 +51,7 @@ def key(record: ProfileRecord) -> Key:
 
 
 def request(**changes: Any) -> SyntheticRequest:
-    fields = {"sample_id": "a", "width": 64, "height": 48, "text_tokens": 5, "output_tokens": 4, "seed": 0}
+    fields = {"sample_id": "a", "width": 64, "height": 48, "text_tokens": 5, "max_new_tokens": 4, "seed": 0}
     return SyntheticRequest(**{**fields, **changes})
 
 
@@ -66,8 +66,7 @@ def test_every_request_setting_and_run_is_measured_once() -> None:
 def test_the_order_is_random_and_decided_by_the_seed() -> None:
     def order(seed: int) -> list[Key]:
         the_plan = plan(seed=seed)
-        blocks = the_plan.blocks(the_plan.requests)
-        return [(run, req.sample_id, *settings) for run, req, settings in blocks]
+        return [(run, req.sample_id, *settings) for run, req, settings in the_plan.blocks()]
 
     assert order(1) == order(1)
     assert order(1) != order(2)
@@ -94,7 +93,7 @@ from profiling.workload import Workload, make_requests
 grid = spread_grid(16, top_k=(4, 8, 12), block_counts=(8, 12, 16))
 requests = make_requests(Workload(image_sizes=((9, 9), (8, 8))))
 plan = Plan(requests=requests, grid=grid, repeats=2, settings_per_request=4)
-order = repr([(run_id, request.sample_id, settings) for run_id, request, settings in plan.blocks(requests)])
+order = repr([(run_id, request.sample_id, settings) for run_id, request, settings in plan.blocks()])
 """
 
 
@@ -114,9 +113,9 @@ def test_drawn_settings_and_their_order_are_the_same_in_every_process() -> None:
 
 def test_drawn_settings_are_the_same_in_every_run() -> None:
     records = measured(plan(settings_per_request=3))
-    drawn = {key(record)[:4] for record in records if record.run_id == 0}
+    drawn = {key(record)[:-1] for record in records if record.run_id == 0}
     assert len(drawn) == 2 * 3
-    assert {key(record)[:4] for record in records if record.run_id == 1} == drawn
+    assert {key(record)[:-1] for record in records if record.run_id == 1} == drawn
 
 
 def test_more_settings_than_there_are_means_all() -> None:
@@ -127,14 +126,14 @@ def test_more_settings_than_there_are_means_all() -> None:
 def test_token_counts_are_those_of_the_layout(tiling: Any) -> None:
     geometry = CropGeometry.from_config(golden_config("moe"))
     the_plan = plan(tiling=tiling, repeats=1)
-    requests = {each.sample_id: each for each in the_plan.requests}
+    requests = {each.sample_id: each for each in the_plan.requests if isinstance(each, SyntheticRequest)}
     for record in measured(the_plan):
         asked = requests[record.sample_id]
         layout = image_layout(asked.height, asked.width, geometry, tier=GRID.tier(record.tier), tiling=tiling)
         assert record.num_crops == layout.num_crops
         assert record.vision_tokens == layout.num_vision_tokens
         assert record.text_tokens == 1 + layout.num_layout_tokens + asked.text_tokens
-        assert record.output_tokens == asked.output_tokens
+        assert record.output_tokens == asked.max_new_tokens
         assert (record.image_width, record.image_height) == (asked.width, asked.height)
         assert record.active_blocks == GRID.blocks_by_count[record.num_active_blocks]
 
@@ -158,7 +157,7 @@ def test_times_are_those_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_token_costs_no_decode() -> None:
-    for record in measured(plan(requests=[request(output_tokens=1)], repeats=1)):
+    for record in measured(plan(requests=[request(max_new_tokens=1)], repeats=1)):
         assert record.decode_ms == 0
         assert record.decode_per_token_ms is None
         assert record.prefill_ms > 0
@@ -174,9 +173,17 @@ def test_answers_are_as_long_as_asked(monkeypatch: pytest.MonkeyPatch, output_to
         return generation
 
     monkeypatch.setattr("profiling.profiler.generate", counted)
-    measured(plan(requests=[request(output_tokens=output_tokens)], repeats=1))
+    measured(plan(requests=[request(max_new_tokens=output_tokens)], repeats=1))
     warm_ups = 2  # one a tier
     assert lengths == [3] * warm_ups + [output_tokens] * 8
+
+
+def test_nothing_is_asked_so_nothing_is_answered() -> None:
+    (record, *_) = measured(plan(requests=[request(split="held_out")], repeats=1))
+    assert (record.dataset, record.split, record.image_id) == ("synthetic", "held_out", "a")
+    assert (record.question, record.prediction, record.accuracy, record.metric) == (None, None, None, None)
+    with pytest.raises(ValueError, match="request a: asks nothing"):
+        request().score("something")
 
 
 def test_the_collector_waits_while_times_are_taken() -> None:
@@ -185,5 +192,5 @@ def test_the_collector_waits_while_times_are_taken() -> None:
         raise OSError("disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        profiler(plan()).run([request()], done=frozenset(), write=broken)
+        profiler(plan(requests=[request()])).run(done=frozenset(), write=broken)
     assert gc.isenabled()

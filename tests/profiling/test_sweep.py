@@ -20,14 +20,17 @@ from models.config import released_config
 from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
 from profiling.jsonl import JsonlWriter, existing_keys
 from profiling.profiler import KEY_FIELDS, Key, Profiler
+from profiling.questions import Questions
 from profiling.records import read_profile
 from profiling.schema import ProfileRecord
+from profiling.suite.families import FAMILIES
 from profiling.sweep import GridLevels, ModelSource, Sweep, Worker, _listen, _work, profile
 from profiling.workload import Workload, make_requests
 from tests.helpers import golden_config
 
 ROOT = Path(main.__file__).parent
 CONFIGS = ("cpu", "h200", "h200_graph", "h200_held_out", "h200_other_host", "h200_router_skew")
+QUESTION_CONFIGS = ("nano_cpu", "nano_h200")
 LAID_OVER = {"h200_other_host": "h200_held_out", "h200_graph": "h200"}  # a config that needs another one below it
 OUT = Path("out")
 pytestmark = pytest.mark.usefixtures("tiny_model_folder")
@@ -195,6 +198,14 @@ def test_what_cannot_be_measured_is_one_sentence(changes: dict[str, Any], messag
     assert not list(Path().glob("out/*.jsonl"))
 
 
+def test_a_sweep_is_of_a_workload_or_of_questions() -> None:
+    questions = Questions(datasets={"suite_facts": {"test": "test"}}, num_samples={"test": 1})
+    with pytest.raises(ValueError, match="workload and questions: give one of them, got both"):
+        sweep(questions=questions)
+    with pytest.raises(ValueError, match="workload and questions: give one of them, got neither"):
+        sweep(workload=None)
+
+
 @pytest.mark.parametrize("field", ["repeats", "settings_per_request"])
 def test_a_sweep_measures_something(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}: must be 1 or more, got 0"):
@@ -227,9 +238,10 @@ def test_two_workers_measure_what_one_does() -> None:
 
 def test_a_mistake_that_a_worker_meets_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    failing = sweep(model=ModelSource(name="tiny"))
     worker = Worker(
-        sweep=sweep(model=ModelSource(name="tiny")),
-        requests=(),
+        sweep=failing,
+        plan=failing.plan(),
         done=frozenset(),
         path=Path("rows.jsonl"),
         device="cpu",
@@ -320,7 +332,7 @@ def config_of(name: str) -> Any:
 
 
 def test_every_config_is_built_here() -> None:
-    assert {path.stem for path in (ROOT / "configs" / "profile").glob("*.yaml")} == set(CONFIGS)
+    assert {path.stem for path in (ROOT / "configs" / "profile").glob("*.yaml")} == {*CONFIGS, *QUESTION_CONFIGS}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -335,6 +347,25 @@ def test_every_config_lays_out_a_plan(monkeypatch: pytest.MonkeyPatch, name: str
     assert config.output_dir == Path("runs/profile") / name
 
 
+@pytest.mark.parametrize("name", QUESTION_CONFIGS)
+def test_profiles_of_the_trained_model_ask_what_it_was_not_trained_on(name: str) -> None:
+    config = config_of(name)
+    questions = config.sweep.questions
+    assert set(questions.datasets) == {*(f"suite_{family}" for family in FAMILIES), "easy_vqa"}
+    assert all(set(splits) == {"train", "calibration", "test"} for splits in questions.datasets.values())
+    assert not any("train" in splits.values() for splits in questions.datasets.values())
+    num_samples = {part: 8 * number for part, number in questions.num_samples.items()}
+    assert num_samples["calibration"] >= 299  # enough to promise 99 % in time
+    assert sum(num_samples.values()) >= 1000
+    assert config.output_dir == Path("runs/profile") / name
+
+
+def test_devices_are_asked_the_same_questions() -> None:
+    cpu, h200 = (config_of(name).sweep for name in QUESTION_CONFIGS)
+    assert cpu.questions.datasets == h200.questions.datasets
+    assert (cpu.questions.seed, cpu.model.name) == (h200.questions.seed, h200.model.name)
+
+
 def test_the_shipped_profile_is_as_large_and_varied_as_promised() -> None:
     the_sweep = config_of("h200").sweep
     plan = the_sweep.plan()
@@ -347,7 +378,7 @@ def test_the_shipped_profile_is_as_large_and_varied_as_promised() -> None:
     assert len({width / height for width, height in sizes}) >= 11
     for lengths, fewest, most in (
         ([request.text_tokens for request in plan.requests], 10, 600),
-        ([request.output_tokens for request in plan.requests], 1, 64),
+        ([request.max_new_tokens for request in plan.requests], 1, 64),
     ):
         assert min(lengths) == fewest
         assert 0.9 * most < max(lengths) <= most

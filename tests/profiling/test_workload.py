@@ -27,7 +27,7 @@ def test_the_seed_decides_everything() -> None:
 def test_lengths_fill_their_range_evenly_on_a_logarithmic_scale() -> None:
     requests = make_requests(Workload(image_sizes=SIZES, images_per_size=100))
     text = np.array([request.text_tokens for request in requests])
-    output = np.array([request.output_tokens for request in requests])
+    output = np.array([request.max_new_tokens for request in requests])
     assert (text.min(), output.min()) == (10, 1)
     assert 590 <= text.max() <= 600
     assert 63 <= output.max() <= 64
@@ -39,20 +39,20 @@ def test_lengths_fill_their_range_evenly_on_a_logarithmic_scale() -> None:
 
 def test_a_range_of_one_length_gives_that_length() -> None:
     requests = make_requests(Workload(image_sizes=SIZES, text_tokens=(7, 7), output_tokens=(1, 1)))
-    assert {(request.text_tokens, request.output_tokens) for request in requests} == {(7, 1)}
+    assert {(request.text_tokens, request.max_new_tokens) for request in requests} == {(7, 1)}
 
 
 def test_pictures_and_prompts_are_those_of_the_request() -> None:
     first, second = make_requests(Workload(image_sizes=((30, 20), (30, 20)), text_tokens=(50, 50)))
-    picture, again, other = (np.asarray(request.draw_image()) for request in (first, first, second))
+    picture, again, other = (np.asarray(request.open_image()) for request in (first, first, second))
     assert picture.shape == (20, 30, 3)
     assert np.array_equal(picture, again)
     assert not np.array_equal(picture, other)
-    prompt = first.draw_prompt(9)
+    prompt = first.prompt(9)
     assert len(prompt) == 50
     assert set(prompt) <= set(range(9))
-    assert prompt == first.draw_prompt(9)
-    assert prompt != second.draw_prompt(9)
+    assert prompt == first.prompt(9)
+    assert prompt != second.prompt(9)
 
 
 def test_impossible_workloads_name_the_field() -> None:
