@@ -133,7 +133,15 @@ def _write_jsonl(columns: pa.Table, environment: Environment, path: Path) -> Non
 
 def _write_parquet(columns: pa.Table, environment: Environment, path: Path) -> None:
     metadata = {_ENVIRONMENT: environment.model_dump_json(exclude_none=True)}
-    pq.write_table(columns.replace_schema_metadata(metadata), path, compression="zstd")
+    times = [field.name for field in columns.schema if pa.types.is_floating(field.type)]
+    pq.write_table(
+        columns.replace_schema_metadata(metadata),
+        path,
+        compression="zstd",
+        # Times hardly repeat, but their leading bytes do: apart from the others they take a quarter less room.
+        use_dictionary=[name for name in columns.column_names if name not in times],
+        column_encoding=dict.fromkeys(times, "BYTE_STREAM_SPLIT"),
+    )
 
 
 def environment_line(environment: Environment) -> str:
