@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch import Tensor, distributed
+from torch import Tensor
 
+from datamodules.processes import rank_and_world
 from models.latency_estimator import TARGETS, LatencyRows
 from models.latency_terms import FEATURES
 from profiling.latency_rows import base_coefficients, latency_rows, model_shape
@@ -55,14 +56,14 @@ class RowBatches:
 
     def __len__(self) -> int:
         num_rows = len(self._packed)
-        rank, world = _process()
+        rank, world = rank_and_world()
         if self._shuffle_seed is None:
             own_rows = num_rows // world + (rank < num_rows % world)
             return math.ceil(own_rows / self._batch_size)
         return max(1, num_rows // (self._batch_size * world))
 
     def __iter__(self) -> Iterator[LatencyRows]:
-        rank, world = _process()
+        rank, world = rank_and_world()
         if self._shuffle_seed is None:
             for batch in self._packed.tensor_split(world)[rank].split(self._batch_size):
                 yield _unpack(batch)
@@ -248,10 +249,3 @@ def _unpack(packed: Tensor) -> LatencyRows:
     features, target_ms, codes = packed.split(_WIDTHS, dim=1)
     device, group = codes.long().unbind(dim=1)
     return LatencyRows(features=features, device=device, target_ms=target_ms, group=group)
-
-
-def _process() -> tuple[int, int]:
-    """Return this process's rank and how many there are."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import distributed
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from datamodules.processes import rank_and_world
 from models.patch_labels import UNKNOWN
 from models.tokenizer import END_OF_TEXT
 from profiling.datasets.sample import Sample
@@ -167,9 +167,7 @@ class EndlessBatches:
         self._stream = None
 
     def _start(self) -> Iterator[VLMBatch]:
-        rank, world = (0, 1)
-        if distributed.is_available() and distributed.is_initialized():
-            rank, world = distributed.get_rank(), distributed.get_world_size()
+        rank, world = rank_and_world()
         return iter(
             DataLoader(
                 _Numbered(self._make, self._num_given * world + rank, world),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -104,12 +104,16 @@ class Outcomes:
 
     def take(self, rows: Codes | Mask) -> "Outcomes":
         """Return some samples, given by index or by a mask."""
-        arrays = {
-            field.name: getattr(self, field.name)[rows]
-            for field in fields(self)
-            if isinstance(getattr(self, field.name), np.ndarray)
-        }
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in _arrays(self)}
         return replace(self, samples=self.samples.loc[rows].reset_index(drop=True), **arrays)
+
+
+def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
+    """Put parts of one profile together, one behind the other."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in _arrays(parts[0])
+    }
+    return replace(parts[0], samples=pd.concat([part.samples for part in parts], ignore_index=True), **arrays)
 
 
 def read_outcomes(files: Sequence[Path | str], *, dataset_names: Sequence[str] = ()) -> Outcomes:
@@ -168,6 +172,11 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
         vision_tokens_NT=cells.tier_means(table.numbers("vision_tokens")),
         text_tokens_NT=cells.tier_means(table.numbers("text_tokens")),
     )
+
+
+def _arrays(outcomes: Outcomes) -> list[str]:
+    """Name the tables, which all have a row a sample."""
+    return [field.name for field in fields(outcomes) if isinstance(getattr(outcomes, field.name), np.ndarray)]
 
 
 def _is_answered(table: ProfileTable) -> Mask:

@@ -1,0 +1,243 @@
+"""Profiles with answers as batches for controllers: requests, budgets, and the outcome of every setting."""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.processes import rank_and_world
+from profiling.controllers.batch import ControllerBatch, whole_batch
+from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
+from profiling.controllers.feature_file import read_feature_file
+from profiling.controllers.feature_scale import standard_scale
+from profiling.controllers.features import Features, without_embeddings
+from profiling.controllers.outcomes import read_outcomes
+from profiling.controllers.requests import Requests, split_requests
+from profiling.datasets.image_split import Part, PartFractions
+
+
+class TrainingRequests:
+    """Every sample once an epoch, each time under a budget drawn anew.
+
+    All processes share one permutation and one draw, so that N processes with batches of B do what one would do with
+    N x B; an incomplete last batch is left out unless it is the only one.
+
+    Args:
+        whole: The samples.
+        budgets: Where budgets are drawn from.
+        batch_size: Requests in a process's batch.
+        seed: Of order and budgets, with the epoch's number.
+    """
+
+    # Lightning looks for `set_epoch` behind these two names.
+    batch_sampler = None
+
+    def __init__(self, whole: ControllerBatch, budgets: BudgetRange, *, batch_size: int, seed: int) -> None:
+        self._whole = whole
+        self._budgets = budgets
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> "TrainingRequests":
+        """What chooses the requests of an epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose order and budgets."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, len(self._whole) // (self._batch_size * rank_and_world()[1]))
+
+    def __iter__(self) -> Iterator[ControllerBatch]:
+        rank, world = rank_and_world()
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        order = torch.randperm(len(self._whole), generator=generator)
+        budget_ms = self._budgets.sample(len(self._whole), generator)
+        step = self._batch_size * world
+        for rows, budgets_ms in list(zip(order.split(step), budget_ms.split(step), strict=True))[: len(self)]:
+            yield self._whole.take(rows.tensor_split(world)[rank], budgets_ms.tensor_split(world)[rank])
+
+
+class EveryRequest:
+    """Every sample under every budget, once, budget by budget; each process gets its part.
+
+    Args:
+        whole: The samples.
+        budgets_ms: The budgets.
+        batch_size: Requests in a batch.
+    """
+
+    def __init__(self, whole: ControllerBatch, budgets_ms: list[float], *, batch_size: int) -> None:
+        self._whole = whole
+        self._budget_ms = torch.tensor(budgets_ms)
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._own_requests()) / self._batch_size)
+
+    def __iter__(self) -> Iterator[ControllerBatch]:
+        for requests in self._own_requests().split(self._batch_size):
+            budget, sample = requests // len(self._whole), requests % len(self._whole)
+            yield self._whole.take(sample, self._budget_ms[budget])
+
+    def _own_requests(self) -> Tensor:
+        rank, world = rank_and_world()
+        return torch.arange(len(self._whole) * len(self._budget_ms)).tensor_split(world)[rank]
+
+
+class ControllerDataModule(LightningDataModule):
+    """Read a profile with answers, split it by image, hand out batches of ``ControllerBatch``.
+
+    An image's samples, of all datasets together, all train, all validate, all calibrate or all test: its part depends
+    on its id and the seed, see ``profiling.datasets.image_split``. Nothing is ever fitted to the calibration part but
+    margins. Training draws a budget for each sample and epoch; the other parts hold every sample under every budget.
+
+    Args:
+        files: Profile files, folders or glob patterns, of one model on one device.
+        features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
+        dataset_names: Keep these datasets only; all if null.
+        train_fraction: Share of images that train.
+        val_fraction: Share of images that stop the training and choose hyper-parameters.
+        calibration_fraction: Share of images that margins are set on; the rest test.
+        budgets_ms: What to validate and test under; if null, the budgets of the device by its training part.
+        seed: Of the split, the order of training batches and their budgets.
+        batch_size: Requests in a training batch of each process.
+
+    Raises:
+        ValueError: If an argument is out of range; when reading, if a file is bad, the features are not of the profile,
+            or a part gets no image.
+    """
+
+    def __init__(
+        self,
+        files: list[str],
+        *,
+        features: str | None = None,
+        dataset_names: list[str] | None = None,
+        train_fraction: float = 0.6,
+        val_fraction: float = 0.1,
+        calibration_fraction: float = 0.1,
+        budgets_ms: list[float] | None = None,
+        seed: int = 42,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size: must be 1 or more, got {batch_size}")
+        self.fractions = PartFractions(train=train_fraction, val=val_fraction, calibration=calibration_fraction)
+        self.files = files
+        self.features = features
+        self.dataset_names = dataset_names or []
+        self.given_budgets_ms = None if budgets_ms is None else check_budgets(budgets_ms)
+        self.seed = seed
+        self.batch_size = batch_size
+
+    @property
+    def knob_grid(self) -> dict[str, Any]:
+        """The settings that tables have columns for, as ``KnobGrid.to_json`` writes them."""
+        return self.requests.outcomes.grid.to_json()
+
+    @property
+    def levels(self) -> list[int]:
+        """How many levels each knob has: tiers, top_k, numbers of active blocks."""
+        grid = self.requests.outcomes.grid
+        return [len(grid.tiers), len(grid.top_k), len(grid.blocks_by_count)]
+
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """How many numbers there are in ``free``, ``question``, and in ``vision`` at one tier."""
+        return {kind: values.shape[1] for kind, values in _by_kind(self.requests.features).items()}
+
+    @cached_property
+    def feature_scale(self) -> dict[str, list[list[float]]]:
+        """Mean and standard deviation of each training feature, by kind; of ``vision`` over all tiers."""
+        kinds = _by_kind(self.parts["train"].features)
+        scales = {kind: standard_scale(values.astype(np.float64)) for kind, values in kinds.items()}
+        return {kind: [mean.tolist(), spread.tolist()] for kind, (mean, spread) in scales.items()}
+
+    @cached_property
+    def dataset_numbers(self) -> list[str]:
+        """Names of the datasets; a batch's ``dataset_B`` counts in them."""
+        names: list[str] = sorted(self.requests.outcomes.samples["dataset"].unique())
+        return names
+
+    @cached_property
+    def budget_range(self) -> BudgetRange:
+        """Where training draws budgets from: the feasible range of the device by the training part."""
+        return budget_range(self.parts["train"].outcomes)
+
+    @property
+    def fastest_ms(self) -> float:
+        """Smallest budget that training draws."""
+        return self.budget_range.low_ms
+
+    @property
+    def slowest_ms(self) -> float:
+        """Largest budget that training draws."""
+        return self.budget_range.high_ms
+
+    @cached_property
+    def budgets_ms(self) -> list[float]:
+        """The budgets that validation, calibration and test are under, in milliseconds."""
+        return self.given_budgets_ms or budget_grid(self.parts["train"].outcomes)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """All samples; reads the files when first asked."""
+        outcomes = read_outcomes(self.files, dataset_names=self.dataset_names)
+        if self.features is None:
+            return Requests(outcomes=outcomes, features=without_embeddings(outcomes))
+        features = read_feature_file(self.features).features_of(outcomes, source=self.features)
+        return Requests(outcomes=outcomes, features=features)
+
+    @cached_property
+    def parts(self) -> Mapping[Part, Requests]:
+        """The samples of each part."""
+        return split_requests(self.requests, self.fractions, seed=self.seed)
+
+    def setup(self, stage: str) -> None:
+        """Read and split, once whatever the stages."""
+        _ = self.parts
+
+    def whole(self, part: Part) -> ControllerBatch:
+        """Return the samples of a part as one batch, without budgets."""
+        requests = self.parts[part]
+        return whole_batch(requests.outcomes, requests.features, self.dataset_numbers)
+
+    def train_dataloader(self) -> TrainingRequests:
+        """Return shuffled training batches."""
+        return TrainingRequests(self.whole("train"), self.budget_range, batch_size=self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> EveryRequest:
+        """Return the requests that stop the training, in large batches."""
+        return self._every("val")
+
+    def calibration_dataloader(self) -> EveryRequest:
+        """Return the requests that margins are set on, in large batches."""
+        return self._every("calibration")
+
+    def test_dataloader(self) -> EveryRequest:
+        """Return the requests that test, in large batches."""
+        return self._every("test")
+
+    def predict_dataloader(self) -> EveryRequest:
+        """Return the requests that test, in large batches: predictions are the settings chosen for them."""
+        return self._every("test")
+
+    def _every(self, part: Part) -> EveryRequest:
+        return EveryRequest(self.whole(part), self.budgets_ms, batch_size=max(self.batch_size, 1024))
+
+
+def _by_kind(features: Features) -> dict[str, NDArray[np.floating]]:
+    """Return each kind of feature as ``(rows, numbers)``; a row of ``vision`` is one sample at one tier."""
+    vision = features.vision_NTD.reshape(-1, features.vision_NTD.shape[-1])
+    return {"free": features.free_NF, "question": features.question_ND, "vision": vision}
