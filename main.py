@@ -25,6 +25,7 @@ from lightning_modules.export import export_vlm
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
+from profiling.controllers.extraction import controller_features
 from profiling.convert import convert_profile
 from profiling.importance.command import importance
 from profiling.knob_control import knob_control
@@ -37,6 +38,7 @@ from profiling.vlm_evaluation import evaluate_vlm
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
     "calibrate-estimator": calibrate_estimator,
+    "controller-features": controller_features,
     "convert-profile": convert_profile,
     "knob-control": knob_control,
     "importance": importance,
