@@ -3,45 +3,22 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, get_args
 
 import torch
 from lightning import LightningDataModule
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiling.datasets.catalogue import read_dataset
 from profiling.datasets.image_split import Part, PartFractions, part_of_image
 from profiling.datasets.sample import Sample
+from profiling.vqa_batch import VQABatch
 
 OnBadImage = Literal["error", "skip"]
 
 _log = logging.getLogger(__name__)
 _PARTS: Final = get_args(Part)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VQABatch:
-    """Questions and their images.
-
-    Args:
-        samples: The questions.
-        images: Their images, in the same order: RGB, upright.
-        bad_images: What is wrong with each image that is missing here, and with it its question.
-    """
-
-    samples: tuple[Sample, ...]
-    images: tuple[Image.Image, ...]
-    bad_images: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def to(self, device: torch.device | str, **options: object) -> "VQABatch":
-        """Return the batch as it is: pictures and words live on no device. Lightning moves batches with this."""
-        return self
 
 
 class _Decoded(Dataset[VQABatch]):

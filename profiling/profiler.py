@@ -166,7 +166,7 @@ class Profiler:
                 tier = prepared[setting.tier]
                 run = self._time(request, tier.inputs, setting)
                 record = self._record(request, setting, run_id, tier, run)
-                write(self._judged(record, request, run.token_ids))
+                write(self._answered(record, request, run.token_ids))
         finally:
             gc.enable()
 
@@ -239,16 +239,13 @@ class Profiler:
             seed=self._plan.seed,
         )
 
-    def _judged(self, record: ProfileRecord, request: Request, token_ids: list[int]) -> ProfileRecord:
-        """Add what was asked and answered, and how right that is; nothing where nothing was asked."""
+    def _answered(self, record: ProfileRecord, request: Request, token_ids: list[int]) -> ProfileRecord:
+        """Add what was asked and answered, and how right that is as far as it is known."""
         if request.question is None:
             return record
         prediction = self._processor.decode(token_ids)
+        answered: dict[str, object] = {"question": request.question, "prediction": prediction}
         score = request.score(prediction)
-        judged = {
-            "question": request.question,
-            "prediction": prediction,
-            "accuracy": score.value,
-            "metric": score.name.value,
-        }
-        return record.model_copy(update=judged)
+        if score is not None:
+            answered |= {"accuracy": score.value, "metric": score.name.value}
+        return record.model_copy(update=answered)

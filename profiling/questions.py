@@ -11,22 +11,24 @@ from profiling.datasets.catalogue import dataset_entry, draw_samples, read_datas
 from profiling.datasets.image_split import Part, PartFractions, part_of_image
 from profiling.datasets.prompt import prompt_text
 from profiling.datasets.sample import Sample
-from profiling.scoring import Score
+from profiling.scoring import Score, ScoreName
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionRequest:
-    """A sample to answer and to score.
+    """A question to answer and, where the right answer is known, to score.
 
     Args:
-        sample: The sample.
-        source: What ``dataset_entry`` knows its dataset by.
+        sample: Question and picture.
         split: Part of the profile; which split of the dataset it is from may be another.
+        max_new_tokens: Most tokens of an answer; most answers end before.
+        score_name: How answers are scored; not at all if ``None``.
     """
 
     sample: Sample
-    source: str
-    split: Part
+    split: str
+    max_new_tokens: int
+    score_name: ScoreName | None
 
     @property
     def dataset(self) -> str:
@@ -42,11 +44,6 @@ class QuestionRequest:
     def image_id(self) -> str:
         """See ``Request``."""
         return self.sample.image_id
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Most tokens of an answer in this dataset; most answers end before."""
-        return dataset_entry(self.source).max_new_tokens
 
     @property
     def question(self) -> str:
@@ -65,9 +62,9 @@ class QuestionRequest:
         """Return the question as the model reads it, asked in no style."""
         return format_question(prompt_text(self.sample))
 
-    def score(self, answer: str) -> Score:
-        """Score an answer as its dataset does, by a share of one."""
-        return score_share(dataset_entry(self.source).score, answer, self.sample)
+    def score(self, answer: str) -> Score | None:
+        """Score an answer by a share of one."""
+        return None if self.score_name is None else score_share(self.score_name, answer, self.sample)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +106,12 @@ class Questions:
                 be in two parts.
         """
         requests = [
-            QuestionRequest(sample=sample, source=name, split=part)
+            request
             for name, splits in self.datasets.items()
             for part, split in splits.items()
-            for sample in self._samples(name, part, split)
+            for request in self._part(name, part, split)
         ]
-        part_by_image: dict[str, Part] = {}
+        part_by_image: dict[str, str] = {}
         for request in requests:
             if not request.sample.answers:
                 raise ValueError(f"{request.dataset}: sample {request.sample_id} has no answers to be scored by")
@@ -125,6 +122,13 @@ class Questions:
                     f"{request.split}; draw them from splits that share none"
                 )
         return requests
+
+    def _part(self, name: str, part: Part, split: str) -> list[QuestionRequest]:
+        entry = dataset_entry(name)
+        return [
+            QuestionRequest(sample=sample, split=part, max_new_tokens=entry.max_new_tokens, score_name=entry.score)
+            for sample in self._samples(name, part, split)
+        ]
 
     def _samples(self, name: str, part: Part, split: str) -> list[Sample]:
         num_samples = self.num_samples[part]

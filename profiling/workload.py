@@ -43,8 +43,8 @@ class Request(Protocol):
     def prompt(self, vocab_size: int) -> str | list[int]:
         """Return the words of the prompt, or ids below ``vocab_size`` that stand for words."""
 
-    def score(self, answer: str) -> Score:
-        """Say how right an answer to the question is."""
+    def score(self, answer: str) -> Score | None:
+        """Say how right an answer to the question is, if a right one is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +121,8 @@ class SyntheticRequest:
         ids: list[int] = np.random.default_rng([self.seed, 1]).integers(0, vocab_size, self.text_tokens).tolist()
         return ids
 
-    def score(self, answer: str) -> Score:
-        """See ``Request``.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(f"request {self.sample_id}: asks nothing, so no answer can be scored")
+    def score(self, answer: str) -> None:
+        """See ``Request``; nothing is asked."""
 
 
 def make_requests(workload: Workload) -> list[SyntheticRequest]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from datamodules.vqa import OnBadImage, VQABatch, VQADataModule
+from datamodules.vqa import OnBadImage, VQADataModule
 from main import cli_main
 from models.inputs import collate
 from models.processor import MolmoProcessor
@@ -15,6 +15,7 @@ from models.tokenizer import load_tokenizer
 from profiling.datasets.catalogue import dataset_entry
 from profiling.datasets.image_split import Part
 from profiling.datasets.prompt import prompt_text
+from profiling.vqa_batch import VQABatch
 from tests.dataset_files import (
     coco_path,
     write_all,

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,23 @@ def test_each_part_draws_from_the_split_that_it_names() -> None:
     assert first.max_new_tokens == 12
     assert (first.question, first.image_id) == (first.sample.question, "suite/scenes/val/0/0")
     assert first.open_image().size == (192, 192)
-    assert first.score(first.sample.answers[0]).value == 1
-    assert first.score("nothing of the kind").value == 0
+    right, wrong = first.score(first.sample.answers[0]), first.score("nothing of the kind")
+    assert right is not None
+    assert wrong is not None
+    assert (right.value, wrong.value, right.name) == (1, 0, "exact_match")
 
 
 def test_captions_are_scored_by_a_share_of_one_and_may_be_longer() -> None:
     (request,) = questions({"suite_captions": {"test": "test"}}, num_samples={"test": 1}).requests()
     assert request.max_new_tokens == 24
-    assert request.score(request.sample.answers[0]).name == "exact_match"
+    score = request.score(request.sample.answers[0])
+    assert score is not None
+    assert (score.name, score.value) == ("exact_match", 1)
+
+
+def test_a_question_without_a_known_answer_is_not_scored() -> None:
+    (request,) = questions({"suite_facts": {"test": "test"}}, num_samples={"test": 1}).requests()
+    assert replace(request, score_name=None).score("anything") is None
 
 
 def test_parts_of_one_split_share_out_its_pictures() -> None:
