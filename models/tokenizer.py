@@ -106,6 +106,26 @@ class SnapshotTokenizer:
         """Return the text of some ids, special ones left out."""
         return cast("str", self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the words of a text that the vocabulary lacks: it can only spell them, or not write them at all.
+
+        The released models' vocabularies are of pieces, not of words, and lack none.
+        """
+        backend = self._tokenizer.backend_tokenizer
+        encoding = backend.encode(text, add_special_tokens=False)
+        pieces_by_word: dict[int, list[tuple[str, tuple[int, int]]]] = {}
+        for token, span, word_id in zip(encoding.tokens, encoding.offsets, encoding.word_ids, strict=True):
+            if word_id is not None:
+                pieces_by_word.setdefault(word_id, []).append((token, span))
+        is_of_words = bool(getattr(backend.model, "continuing_subword_prefix", None))
+        lacking = []
+        for pieces in pieces_by_word.values():
+            word = text[pieces[0][1][0] : pieces[-1][1][1]]
+            is_unknown = any(token == backend.model.unk_token for token, _ in pieces)
+            if is_unknown or (is_of_words and len(pieces) > 1 and word.isalpha()):
+                lacking.append(word)
+        return list(dict.fromkeys(lacking))
+
 
 def load_tokenizer(snapshot_dir: Path | str) -> tuple[SnapshotTokenizer, SpecialTokens]:
     """Read the tokenizer of a model snapshot, and its special ids, from ``tokenizer.json``.

@@ -5,6 +5,7 @@ import pytest
 
 from models.config import released_config
 from models.tokenizer import SpecialTokens, load_tokenizer
+from profiling.suite.tokenizer_file import suite_tokenizer_json
 from tests.helpers import golden_special_tokens, write_golden_tokenizer, write_tokenizer
 
 WORDS = {"<unk>": 0, "a": 1, "cat": 2}
@@ -42,6 +43,20 @@ def test_text_is_encoded_without_begin_and_end_and_decoded_without_special_token
     tokenizer, _ = load_tokenizer(tmp_path)
     assert tokenizer.encode("a <|image|> cat") == [1, 8, 2]
     assert tokenizer.decode([1, 2, 3]) == "a cat"
+
+
+def test_words_that_a_vocabulary_lacks_are_named_once(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, ids=WORDS, added_ids=ADDED)
+    tokenizer, _ = load_tokenizer(tmp_path)
+    assert tokenizer.unknown_words("a dog <|image|> a cat dog \N{SNOWMAN}") == ["dog", "\N{SNOWMAN}"]
+
+
+def test_words_that_can_only_be_spelled_are_lacking_but_numbers_are_not(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(suite_tokenizer_json())
+    tokenizer, _ = load_tokenizer(tmp_path)
+    asked = "What color is the Elephant, na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve redwood 42?"
+    assert tokenizer.unknown_words(asked) == ["Elephant", "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve", "redwood"]
+    assert tokenizer.unknown_words("what shape is the biggest?") == []
 
 
 def test_folder_without_tokenizer_file_is_named(tmp_path: Path) -> None:
