@@ -10,7 +10,7 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch.optim import Optimizer
 
@@ -53,6 +53,13 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "evaluate-vlm": evaluate_vlm,
 }
 LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels")
+PREDICT_OPTIONS: Final[dict[str, tuple[type, str, str]]] = {
+    "image": (str, "data.init_args.image", "File of a picture to ask about."),
+    "question": (str, "data.init_args.question", "What to ask about it."),
+    "setting.tier": (str, "model.init_args.tier", "Image tier; the highest if null."),
+    "setting.top_k": (int, "model.init_args.top_k", "Experts per token; as trained if null."),
+    "setting.num_active_blocks": (int, "model.init_args.num_active_blocks", "How many blocks run; all if null."),
+}
 _INTERRUPTED: Final = 130  # as shells report SIGINT
 
 
@@ -112,6 +119,17 @@ class PunctualCLI(LightningCLI):
                 arguments[name] = value
 
 
+class PredictCLI(PunctualCLI):
+    """Give what a person asks short names; data and modules that take none of it do not mind."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options, each linked to where it goes."""
+        super().add_arguments_to_parser(parser)
+        for name, (kind, target, description) in PREDICT_OPTIONS.items():
+            parser.add_argument(f"--{name}", type=kind | None, default=None, help=description)
+            parser.link_arguments(name, target)
+
+
 def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI | None:
     """Run a command.
 
@@ -134,12 +152,14 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
         return None
     if run and words[0] not in LightningCLI.subcommands() and not words[0].startswith("-"):
         raise ValueError(f"{words[0]}: no such command, choose one of {', '.join(_commands())}")
-    return PunctualCLI(
+    is_predict = words[:1] == ["predict"]
+    return (PredictCLI if is_predict else PunctualCLI)(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         load_from_checkpoint_support=False,
+        save_config_callback=None if is_predict else SaveConfigCallback,
         args=args,
         run=run,
     )

@@ -1,6 +1,7 @@
 """Observers of the Trainer."""
 
+from callbacks.answer_table import AnswerTable
 from callbacks.component_latency import ComponentLatency
 from callbacks.estimator_report import EstimatorReport
 
-__all__ = ["ComponentLatency", "EstimatorReport"]
+__all__ = ["AnswerTable", "ComponentLatency", "EstimatorReport"]

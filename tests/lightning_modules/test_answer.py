@@ -1,0 +1,130 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lightning import Trainer
+
+import main
+from datamodules.question import QuestionDataModule
+from lightning_modules.answer import AnswerModule
+from models.checkpoint import load_molmo, read_hf_config
+from models.generation import generate
+from models.knobs import KnobSetting, own_grid
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.datasets.catalogue import read_dataset
+from profiling.schema import ProfileRecord
+from tests.patched_clock import patch_clock
+from tests.small_vlm import write_small_snapshot
+
+CONFIG = str(Path(main.__file__).parent / "configs" / "predict.yaml")
+QUESTION = "what shape is the biggest?"
+
+
+@pytest.fixture(autouse=True)
+def _snapshot_and_picture() -> None:
+    write_small_snapshot(Path("model"))
+    (sample,) = read_dataset("suite_scenes", "test", num_samples=1)
+    sample.image.open().resize((300, 170)).save("scene.png")
+
+
+def ask(**changes: Any) -> ProfileRecord:
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = AnswerModule("model", **{"max_new_tokens": 5, **changes})
+    batches: Any = trainer.predict(module, datamodule=QuestionDataModule("scene.png", QUESTION))
+    ((record,),) = batches
+    assert isinstance(record, ProfileRecord)
+    return record
+
+
+def answer(tier: str, top_k: int, num_active_blocks: int) -> tuple[str, KnobSetting]:
+    """What the model says, asked with nothing of what is tested here."""
+    model = load_molmo("model")
+    tokenizer, special_tokens = load_tokenizer("model")
+    grid = own_grid(read_hf_config(Path("model")))
+    assert grid is not None
+    setting = grid.setting(tier=tier, top_k=top_k, num_active_blocks=num_active_blocks)
+    processor = MolmoProcessor(model.config, special_tokens, tokenizer)
+    image = QuestionDataModule("scene.png", QUESTION)
+    image.setup("predict")
+    (batch,) = image.predict_dataloader()
+    inputs = processor(QUESTION, batch.images[0], tier=grid.tier(tier))
+    ids = generate(model, inputs, setting=setting, max_new_tokens=5, stop_token_ids=(special_tokens.eos_id,))
+    return processor.decode(ids.token_ids[0].tolist()), setting
+
+
+def test_everything_is_on_unless_asked_otherwise() -> None:
+    record = ask()
+    assert (record.prediction, record.active_blocks) == (answer("high", 2, 3)[0], (0, 1, 2))
+    assert (record.tier, record.top_k) == ("high", 2)
+    assert (record.question, record.dataset, record.sample_id) == (QUESTION, "own", "scene.png")
+    assert (record.image_width, record.image_height) == (300, 170)
+    assert (record.accuracy, record.metric) == (None, None)
+
+
+def test_each_knob_can_be_turned() -> None:
+    text, setting = answer("low", 1, 2)
+    record = ask(tier="low", top_k=1, num_active_blocks=2)
+    assert (record.prediction, record.active_blocks) == (text, setting.active_blocks)
+    assert (record.tier, record.top_k) == ("low", 1)
+    assert text != ask().prediction
+    assert ask(top_k=3).top_k == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tier": "huge"}, "tier: must be one of low, medium, high, got 'huge'"),
+        ({"top_k": 4}, "top_k: must be one of 1, 2, 3, got 4"),
+        ({"num_active_blocks": 1}, "num_active_blocks: must be one of 2, 3, got 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens: must be 1 or more, got 0"),
+        ({"max_new_tokens": 999}, "exceeds the model's 512 positions"),
+    ],
+)
+def test_a_level_that_the_model_lacks_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(**changes)
+
+
+def predict(*words: str) -> Any:
+    named = ("--image", "scene.png", "--question", QUESTION, "--model.init_args.snapshot", "model")
+    return main.cli_main(["predict", "--config", CONFIG, *named, "--trainer.accelerator", "cpu", *words])
+
+
+def test_the_command_prints_answer_setting_and_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch_clock(monkeypatch)
+    seconds = iter([1.0, 1.5])
+    monkeypatch.setattr("profiling.profiler.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    before = set(Path().iterdir())
+    predict("--setting.tier", "low", "--setting.num_active_blocks", "2", "--model.init_args.max_new_tokens", "5")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    text, _ = answer("low", 2, 2)
+    assert f"question {QUESTION}" in lines
+    assert f"answer {text}".strip() in lines
+    assert "setting tier low, top_k 2, 2 active blocks" in lines
+    # The clock's marks lie at their squares; see the profiler's tests.
+    for line in ("preprocess 500.00", "vision encoder 5.00", "projector 9.00", "prefill 13.00", "decode 17.00"):
+        assert line in lines
+    assert "whole request 599.00" in lines
+    assert set(Path().iterdir()) == before
+
+
+def test_words_that_the_model_was_not_taught_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    predict("--question", "Where is the elephant? \N{SNOWMAN}")
+    assert "question: the model was taught no such word as elephant, \N{SNOWMAN}" in caplog.messages
+
+
+def test_a_bad_picture_is_told_before_the_model_is_loaded() -> None:
+    with pytest.raises(ValueError, match=r"nowhere.png: no such image"):
+        predict("--image", "nowhere.png", "--model.init_args.snapshot", "no_model")
+    with pytest.raises(ValueError, match=r"'no_model' is neither a directory nor a hub id"):
+        predict("--model.init_args.snapshot", "no_model")
