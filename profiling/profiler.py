@@ -84,10 +84,13 @@ def measurement_key(request: Request, setting: KnobSetting, run_id: int) -> Key:
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A request's inputs at one tier, on the device, and how long the host took to make them."""
+    """A request's inputs at one tier, on the device, what is in them, and how long the host took to make them."""
 
-    image_size: tuple[int, int]
     inputs: ModelInputs
+    image_size: tuple[int, int]
+    num_crops: int
+    vision_tokens: int
+    text_tokens: int
     preprocess_ms: float
 
 
@@ -174,7 +177,15 @@ class Profiler:
         start = time.perf_counter()
         inputs = self._inputs(prompt, image, tier)
         preprocess_ms = (time.perf_counter() - start) * 1e3
-        return _Prepared(image_size=image.size, inputs=inputs, preprocess_ms=preprocess_ms)
+        vision_tokens = int(inputs.num_vision_tokens[0])
+        return _Prepared(
+            inputs=inputs,
+            image_size=image.size,
+            num_crops=int(inputs.num_crops[0]),
+            vision_tokens=vision_tokens,
+            text_tokens=int(inputs.num_tokens[0]) - vision_tokens,
+            preprocess_ms=preprocess_ms,
+        )
 
     def _inputs(self, prompt: str | list[int], image: Image.Image, tier: str) -> ModelInputs:
         ids = self._processor.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
@@ -210,7 +221,6 @@ class Profiler:
         return _Run(token_ids=generation.token_ids[0].tolist(), times_ms=times_ms)
 
     def _record(self, request: Request, setting: KnobSetting, run_id: int, tier: _Prepared, run: _Run) -> ProfileRecord:
-        vision_tokens = int(tier.inputs.num_vision_tokens[0])
         width, height = tier.image_size
         output_tokens, times_ms = len(run.token_ids), run.times_ms
         return ProfileRecord(
@@ -224,9 +234,9 @@ class Profiler:
             top_k=setting.top_k,
             num_active_blocks=setting.num_active_blocks,
             active_blocks=setting.active_blocks,
-            num_crops=int(tier.inputs.num_crops[0]),
-            vision_tokens=vision_tokens,
-            text_tokens=int(tier.inputs.num_tokens[0]) - vision_tokens,
+            num_crops=tier.num_crops,
+            vision_tokens=tier.vision_tokens,
+            text_tokens=tier.text_tokens,
             output_tokens=output_tokens,
             preprocess_ms=tier.preprocess_ms,
             vision_encoder_ms=times_ms[VISION_ENCODER],
