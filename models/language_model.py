@@ -202,10 +202,34 @@ class LanguageModel(nn.Module):
         Returns:
             ``(batch, sequence, width)`` hidden states, to be given to ``head``.
         """
-        shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=top_k)
-        for slot, index in enumerate(active_blocks):
-            x_BSD = run_block(self.blocks[index], x_BSD, shared, slot)
+        x_BSD = self.run_blocks(
+            x_BSD, positions_BS, active_blocks=active_blocks, top_k=top_k, mask=mask, cache=cache, run_block=run_block
+        )
         if cache is not None:
             cache.advance(x_BSD.shape[1])
         normed: Tensor = self.norm(x_BSD)
         return normed
+
+    def run_blocks(
+        self,
+        x_BSD: Tensor,
+        positions_BS: Tensor,
+        *,
+        active_blocks: Sequence[int],
+        top_k: int,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        run_block: RunBlock = nn.Module.__call__,
+        first_slot: int = 0,
+    ) -> Tensor:
+        """Run some of the active blocks, without the final norm, and do not advance the cache.
+
+        Arguments are those of ``forward``; ``first_slot`` counts the active blocks that have run before.
+
+        Returns:
+            ``(batch, sequence, width)`` hidden states that further blocks may go on from.
+        """
+        shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=top_k)
+        for slot, index in enumerate(active_blocks, start=first_slot):
+            x_BSD = run_block(self.blocks[index], x_BSD, shared, slot)
+        return x_BSD
