@@ -1,0 +1,35 @@
+"""What chooses a setting for each request: rewards, objectives and networks. Nothing here reads a file."""
+
+from models.controllers.controller import Controller
+from models.controllers.draw import Draw
+from models.controllers.feedback import Feedback
+from models.controllers.grid_shape import GridShape, grid_shape
+from models.controllers.heads import FactorisedHeads, JointHead
+from models.controllers.llm_based import BudgetStates, LLMBased, remaining_blocks
+from models.controllers.objectives import Objective
+from models.controllers.policy import choose, masked_log_prob
+from models.controllers.rewards import Goodput, Lagrangian, OverrunPenalty, Reward
+from models.controllers.two_stage import SettingNetwork, TierNetwork, TwoStage
+
+__all__ = [
+    "BudgetStates",
+    "Controller",
+    "Draw",
+    "FactorisedHeads",
+    "Feedback",
+    "Goodput",
+    "GridShape",
+    "JointHead",
+    "LLMBased",
+    "Lagrangian",
+    "Objective",
+    "OverrunPenalty",
+    "Reward",
+    "SettingNetwork",
+    "TierNetwork",
+    "TwoStage",
+    "choose",
+    "grid_shape",
+    "masked_log_prob",
+    "remaining_blocks",
+]

@@ -1,0 +1,91 @@
+"""A latency budget as numbers that a network reads easily."""
+
+# Shape suffixes: B = requests, E = numbers of an encoding.
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+EncodingName = Literal["rbf", "sinusoid"]
+
+
+class BudgetEncoding(nn.Module, ABC):
+    """Encode where a budget lies between a device's reference times, on a logarithmic scale.
+
+    Relative to the device, so that a policy may move to another one. Budgets beyond the reference times, and the
+    negative ones that are left when time has run out, count as those times.
+
+    Args:
+        fastest_ms: Time below which hardly any setting is in time.
+        slowest_ms: Time above which nearly every setting is in time.
+        num_units: Numbers of an encoding.
+
+    Raises:
+        ValueError: If the times do not ascend from above 0, or there are fewer than two numbers.
+    """
+
+    def __init__(self, fastest_ms: float, slowest_ms: float, *, num_units: int = 16) -> None:
+        super().__init__()
+        if not 0 < fastest_ms < slowest_ms < math.inf:
+            raise ValueError(f"budget: needs 0 < fastest_ms < slowest_ms, got {fastest_ms} and {slowest_ms}")
+        if num_units < 2 or num_units % 2:
+            raise ValueError(f"budget: num_units: must be even and 2 or more, got {num_units}")
+        self.fastest_ms = fastest_ms
+        self.slowest_ms = slowest_ms
+        self.num_units = num_units
+
+    def position(self, budget_ms_B: Tensor) -> Tensor:
+        """Return where each budget lies: 0 at the fastest time, 1 at the slowest, ``(batch,)``."""
+        log_ratio_B = (budget_ms_B.clamp(self.fastest_ms, self.slowest_ms) / self.fastest_ms).log()
+        return log_ratio_B / math.log(self.slowest_ms / self.fastest_ms)
+
+    @abstractmethod
+    def forward(self, budget_ms_B: Tensor) -> Tensor:
+        """Return ``(batch, num_units)``, each number in [-1, 1]."""
+
+
+class RbfEncoding(BudgetEncoding):
+    """How near the budget is to each of evenly spread centres, by Gaussians as wide as their distance."""
+
+    _center_E: Tensor
+
+    def __init__(self, fastest_ms: float, slowest_ms: float, *, num_units: int = 16) -> None:
+        super().__init__(fastest_ms, slowest_ms, num_units=num_units)
+        self.register_buffer("_center_E", torch.linspace(0, 1, num_units), persistent=False)
+
+    def forward(self, budget_ms_B: Tensor) -> Tensor:
+        """Return ``(batch, num_units)``."""
+        distance_BE = (self.position(budget_ms_B)[:, None] - self._center_E) * (self.num_units - 1)
+        return (-0.5 * distance_BE.square()).exp()
+
+
+class SinusoidEncoding(BudgetEncoding):
+    """Sines and cosines of half a wave from the fastest to the slowest time, one wave, two, four and so on."""
+
+    _frequency_E: Tensor
+
+    def __init__(self, fastest_ms: float, slowest_ms: float, *, num_units: int = 16) -> None:
+        super().__init__(fastest_ms, slowest_ms, num_units=num_units)
+        frequency_E = math.pi * 2.0 ** torch.arange(num_units // 2)
+        self.register_buffer("_frequency_E", frequency_E, persistent=False)
+
+    def forward(self, budget_ms_B: Tensor) -> Tensor:
+        """Return ``(batch, num_units)``."""
+        angle_BE = self.position(budget_ms_B)[:, None] * self._frequency_E
+        return torch.cat([angle_BE.sin(), angle_BE.cos()], dim=1)
+
+
+def budget_encoding(name: EncodingName, fastest_ms: float, slowest_ms: float) -> BudgetEncoding:
+    """Build an encoding by its name.
+
+    Raises:
+        ValueError: If there is none of that name, or the times do not ascend from above 0.
+    """
+    if name == "rbf":
+        return RbfEncoding(fastest_ms, slowest_ms)
+    if name == "sinusoid":
+        return SinusoidEncoding(fastest_ms, slowest_ms)
+    raise ValueError(f"budget_encoding: must be rbf or sinusoid, got {name!r}")

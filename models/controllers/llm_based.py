@@ -1,0 +1,146 @@
+"""The language model as its own controller: a budget token runs through its first blocks, and a head reads it."""
+
+# Shape suffixes: B = requests, S = ids of the prompt, L = S + 1, D = width of the language model,
+# R = settings of a tier.
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.controllers.budget_encoding import EncodingName, budget_encoding
+from models.controllers.heads import HeadName, make_head
+from models.inputs import ModelInputs
+from models.knobs import KnobGrid
+from models.kv_cache import KVCache
+from models.molmo import Molmo, token_positions
+
+
+class BudgetStates(NamedTuple):
+    """Hidden states behind the first blocks.
+
+    Args:
+        prompt: ``(batch, sequence, width)``, the same as without a budget token: the remaining blocks go on from them.
+        positions: ``(batch, sequence)`` of the prompt.
+        budget: ``(batch, width)`` of the budget token.
+    """
+
+    prompt: Tensor
+    positions: Tensor
+    budget: Tensor
+
+
+class LLMBased(nn.Module):
+    """Logits over top_k and active blocks from a budget token's state (as in AdaLLaVA, Xu et al., 2025).
+
+    The first blocks run in any case, with the trained top_k, so that the decision costs one more token in them and a
+    small head. Holds the budget's embedding and the head; the model is an argument, and stays as it is.
+
+    Args:
+        levels: ``(levels of top_k, counts of active blocks)``.
+        model_dim: Width of the language model.
+        num_first_blocks: Blocks that run before the decision.
+        fastest_ms: Time below which hardly any setting of the device is in time.
+        slowest_ms: Time above which nearly every setting is in time.
+        head: ``joint`` or ``factorised``.
+        hidden_dim: Units of the head.
+        encoding: How budgets are encoded.
+
+    Raises:
+        ValueError: If a number is out of its range or a name unknown.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        model_dim: int,
+        *,
+        num_first_blocks: int,
+        fastest_ms: float,
+        slowest_ms: float,
+        head: HeadName = "joint",
+        hidden_dim: int = 64,
+        encoding: EncodingName = "rbf",
+    ) -> None:
+        super().__init__()
+        if num_first_blocks < 1:
+            raise ValueError(f"LLMBased: num_first_blocks: must be 1 or more, got {num_first_blocks}")
+        self.num_first_blocks = num_first_blocks
+        self.budget = budget_encoding(encoding, fastest_ms, slowest_ms)
+        self.embedding = nn.Linear(self.budget.num_units, model_dim)
+        self.trunk = nn.Sequential(nn.LayerNorm(model_dim), nn.Linear(model_dim, hidden_dim), nn.GELU())
+        self.head = make_head(head, hidden_dim, levels)
+
+    def forward(self, model: Molmo, inputs: ModelInputs, budget_ms_B: Tensor) -> Tensor:
+        """Return ``(batch, settings of a tier)`` logits. Gradients reach this network only.
+
+        Args:
+            model: A frozen model.
+            inputs: The requests, their images cut at the tier that was chosen before.
+            budget_ms_B: ``(batch,)`` milliseconds.
+
+        Raises:
+            ValueError: If the model is not frozen, or has not as many blocks as are to run.
+        """
+        x_BSD = model.embed(inputs, model.encode_images(inputs))
+        return self.decide(self.states(model, inputs, x_BSD, budget_ms_B))
+
+    def states(
+        self, model: Molmo, inputs: ModelInputs, x_BSD: Tensor, budget_ms_B: Tensor, *, cache: KVCache | None = None
+    ) -> BudgetStates:
+        """Run the first blocks over the prompts, a budget token behind each.
+
+        Args:
+            model: A frozen model.
+            inputs: The requests.
+            x_BSD: ``(batch, sequence, width)`` what ``model.embed`` made of them.
+            budget_ms_B: ``(batch,)`` milliseconds.
+            cache: Where keys and values are put, the first slots; to be advanced by the prompt's length once the
+                remaining blocks have run, so that the next token takes the budget token's place.
+
+        Raises:
+            ValueError: If the model is not frozen, or has not as many blocks as are to run.
+        """
+        self._check(model)
+        end_B = inputs.num_tokens
+        positions_BS = token_positions(inputs)
+        is_end_BL = torch.arange(x_BSD.shape[1] + 1, device=x_BSD.device) == end_B[:, None]
+        token_BD = self.embedding(self.budget(budget_ms_B)).to(x_BSD.dtype)
+        # Behind each prompt, before its padding: no token of the prompt may see it.
+        hidden_BLD = model.language_model.run_blocks(
+            torch.where(is_end_BL[:, :, None], token_BD[:, None], F.pad(x_BSD, [0, 0, 0, 1])),
+            torch.where(is_end_BL, end_B[:, None], F.pad(positions_BS, [0, 1])),
+            active_blocks=range(self.num_first_blocks),
+            top_k=model.config.top_k,
+            cache=cache,
+        )
+        request_B = torch.arange(len(end_B), device=x_BSD.device)
+        return BudgetStates(hidden_BLD[:, :-1], positions_BS, hidden_BLD[request_B, end_B])
+
+    def decide(self, states: BudgetStates) -> Tensor:
+        """Return the ``(batch, settings of a tier)`` logits that the budget tokens' states lead to."""
+        logits_BR: Tensor = self.head(self.trunk(states.budget.float()))
+        return logits_BR
+
+    def _check(self, model: Molmo) -> None:
+        if self.num_first_blocks > model.config.num_blocks:
+            raise ValueError(
+                f"LLMBased: num_first_blocks: the model has {model.config.num_blocks}, got {self.num_first_blocks}"
+            )
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError("LLMBased: the model must be frozen, call its requires_grad_(False) before")
+
+
+def remaining_blocks(grid: KnobGrid, num_first_blocks: int) -> tuple[tuple[int, ...], ...]:
+    """Return which blocks are left to run behind the first ones, for each number of active blocks in the grid.
+
+    Raises:
+        ValueError: If a set of blocks leaves out one of the first.
+    """
+    first = tuple(range(num_first_blocks))
+    for count, blocks in grid.blocks_by_count.items():
+        if blocks[:num_first_blocks] != first:
+            raise ValueError(f"blocks_by_count[{count}]: must begin with the first {num_first_blocks}, got {blocks}")
+    return tuple(blocks[num_first_blocks:] for blocks in grid.blocks_by_count.values())
