@@ -26,6 +26,7 @@ from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
 from profiling.controllers.extraction import controller_features
+from profiling.controllers_speed import bench_grpo
 from profiling.convert import convert_profile
 from profiling.importance.command import importance
 from profiling.knob_control import knob_control
@@ -45,6 +46,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "prune": prune,
     "bench": bench,
     "bench-data": bench_data,
+    "bench-grpo": bench_grpo,
     "bench-suite": bench_suite,
     "engine-proof": prove_engine,
     "tune-engine": tune_engine,
