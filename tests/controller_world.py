@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from models.knobs import KnobGrid, spread_grid
 from profiling.columns import native_columns
+from profiling.controllers.features import without_embeddings
 from profiling.controllers.outcomes import Outcomes, outcomes_of
+from profiling.controllers.requests import Requests, split_requests
+from profiling.datasets.image_split import Part, PartFractions
 from profiling.records import write_profile
 from profiling.schema import Environment
 from profiling.table import ProfileTable
@@ -106,14 +108,12 @@ def write_world(path: Path, **law: Any) -> Path:
     return path
 
 
-def true_chance(kind: str, *, tier: float, top_k: float, blocks: float) -> float:
-    """Return the chance of a right answer at levels between 0 (or the lowest share) and 1."""
-    gain = QUESTIONS[kind]
-    return float(
-        0.95 * np.exp(-1.5 * sum(g * (1 - level) for g, level in zip(gain, (tier, top_k, blocks), strict=True)))
-    )
+def world_requests(**law: Any) -> Requests:
+    """Return the world's samples with their free features."""
+    outcomes = world(**law)
+    return Requests(outcomes=outcomes, features=without_embeddings(outcomes))
 
 
-def codes_of(outcomes: Outcomes, column: str) -> NDArray[np.int64]:
-    """Return the values of a sample column as codes."""
-    return np.asarray(pd.factorize(outcomes.samples[column])[0], dtype=np.int64)
+def share_out(requests: Requests, *, seed: int = 0) -> dict[Part, Requests]:
+    """Split by image: half trains, a tenth each validates and calibrates, the rest tests."""
+    return split_requests(requests, PartFractions(train=0.5, val=0.1, calibration=0.1), seed=seed)

@@ -23,9 +23,10 @@ from profiling.controllers.feature_file import FeatureFile, SampleKey
 from profiling.controllers.outcomes import KEY, Outcomes, read_outcomes
 from profiling.datasets.catalogue import dataset_entry, read_dataset
 from profiling.datasets.sample import Sample
+from profiling.model_source import DtypeName
+from profiling.progress import progress_bar
 from profiling.sample_batches import SampleText
 from profiling.subsets.store import weights_digest
-from profiling.sweep import DtypeName, progress_bar
 
 _SUFFIX: Final = ".safetensors"
 

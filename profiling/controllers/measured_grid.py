@@ -16,9 +16,10 @@ _SOURCE: Final = "environment.model_shape"
 
 
 def measured_grid(table: ProfileTable) -> KnobGrid:
-    """Return the levels that occur in a profile, in the order of the model's own grid, others behind in rising order.
+    """Return the levels that occur in a profile, in the order of the model's own grid.
 
-    Which blocks run is read from the rows; where they do not say, it is what the model's own grid says.
+    Where a knob has a level that is not in it, the knob's levels are in rising order. Which blocks run is read from the
+    rows; where they do not say, it is what the model's own grid says.
 
     Raises:
         ProfileError: If a tier is unknown, or a number of active blocks stands for several sets of blocks or for none.
@@ -53,7 +54,10 @@ def full_setting(grid: KnobGrid, environment: Environment) -> int:
 
 
 def _in_order(levels: Sequence[int], usual: Sequence[int]) -> list[int]:
-    return sorted(levels, key=lambda level: (usual.index(level) if level in usual else len(usual), level))
+    """Order levels as usual if all are known there, else by size."""
+    if set(levels) <= set(usual):
+        return [level for level in usual if level in levels]
+    return sorted(levels)
 
 
 def _blocks_by_count(table: ProfileTable, usual: KnobGrid) -> dict[int, tuple[int, ...]]:

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import main
+from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
+from models.inputs import PAD
+from models.knobs import STANDARD_TIERS
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.controllers.embeddings import question_embedding
+from profiling.controllers.extraction import find_samples
+from profiling.controllers.feature_file import FeatureFileError, read_feature_file
+from profiling.controllers.outcomes import outcomes_of, read_outcomes
+from profiling.datasets.catalogue import read_dataset
+from profiling.records import write_profile
+from profiling.sample_batches import SampleText
+from tests.block_models import write_block_model
+from tests.controller_world import ENVIRONMENT, world_rows, world_table
+
+DATASETS = ("suite_scenes", "suite_text")
+NUM_EACH = 3
+
+
+def suite_rows() -> pd.DataFrame:
+    """Profile the first samples of two families, as a profile of the suite does."""
+    samples = [sample for name in DATASETS for sample in read_dataset(name, "val", num_samples=NUM_EACH)]
+    rows = world_rows(num_images=len(samples), per_image=1, runs=1)
+    of_row = [samples[place] for place in rows["sample"]]
+    return rows.assign(
+        dataset=[sample.dataset for sample in of_row],
+        sample_id=[sample.sample_id for sample in of_row],
+        image_id=[sample.image_id for sample in of_row],
+        question=[sample.question for sample in of_row],
+    )
+
+
+@pytest.fixture
+def arguments() -> list[str]:
+    model = write_block_model(Path("model"), 2)
+    environment = ENVIRONMENT.model_copy(update={"model_shape": read_hf_config(model)})
+    write_profile(world_table(suite_rows(), environment=environment), "profile.parquet")
+    return ["controller-features", "--model", "model", "--files", '["profile.parquet"]', "--output", "f.safetensors"]
+
+
+def test_the_file_holds_the_mean_of_what_the_model_makes_of_words_and_pictures(arguments: list[str]) -> None:
+    main.cli_main([*arguments, "--batch_size", "4"])
+    file = read_feature_file("f.safetensors")
+    outcomes = read_outcomes(["profile.parquet"])
+    model = load_molmo("model")
+    tokenizer, special_tokens = load_tokenizer(snapshot_directory("model"))
+    processor = MolmoProcessor(model.config, special_tokens, tokenizer)
+    sample = read_dataset("suite_text", "val", num_samples=NUM_EACH)[1]
+    features = file.features_of(outcomes, source="f")
+    with torch.no_grad():
+        ids = torch.tensor(SampleText(tokenizer, special_tokens).prompt_ids(sample))
+        question = model.language_model.embedding(ids).mean(dim=0)
+        inputs = processor.from_token_ids([], sample.image.open(), tier=STANDARD_TIERS[1])
+        tokens = model.encode_images(inputs)
+    assert tokens is not None
+    assert inputs.token_index is not None
+    kept = tokens[inputs.token_index >= 0].mean(dim=0)
+    row = NUM_EACH + 1
+    np.testing.assert_allclose(features.question_ND[row], question.numpy(), atol=2e-3)
+    np.testing.assert_allclose(features.vision_NTD[row, 1], kept.numpy(), atol=2e-3)
+    assert len({features.vision_NTD[row, tier].tobytes() for tier in range(3)}) == 3
+    file.check_model("model", source="f")
+
+
+def test_the_weights_are_recognised(arguments: list[str]) -> None:
+    main.cli_main(arguments)
+    write_block_model(Path("other"), 3)
+    with pytest.raises(FeatureFileError, match="f: was made with other weights than those of other: digest"):
+        read_feature_file("f.safetensors").check_model("other", source="f")
+    with pytest.raises(ValueError, match="model: other is not the model of the profile"):
+        main.cli_main([*arguments, "--model", "other"])
+
+
+def test_a_wrong_output_or_batch_size_is_refused_before_any_work(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"output: file name must end in .safetensors, got 'f.npz'"):
+        main.cli_main([*arguments, "--output", "f.npz"])
+    with pytest.raises(ValueError, match="batch_size: must be 1 or more, got 0"):
+        main.cli_main([*arguments, "--batch_size", "0"])
+
+
+def test_a_sample_that_its_dataset_does_not_have_is_named() -> None:
+    rows = suite_rows()
+    rows.loc[rows["sample"] == 4, "sample_id"] = "no such sample"
+    outcomes = outcomes_of(world_table(rows))
+    with pytest.raises(ValueError, match="1 samples are not in their datasets, first suite_text/val/no such sample"):
+        find_samples(outcomes, root=None, json_lines=[])
+
+
+def test_padding_of_a_prompt_changes_nothing() -> None:
+    write_block_model(Path("model"), 2)
+    model = load_molmo("model")
+    ids = torch.tensor([[3, 5, 9]])
+    padded = torch.tensor([[3, 5, 9, PAD, PAD]])
+    torch.testing.assert_close(question_embedding(model, ids), question_embedding(model, padded))

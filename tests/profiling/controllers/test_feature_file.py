@@ -1,0 +1,73 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profiling.controllers.feature_file import FeatureFile, FeatureFileError, read_feature_file
+from profiling.controllers.features import free_features_of
+from profiling.controllers.outcomes import KEY, Outcomes, outcomes_of
+from tests.controller_world import ENVIRONMENT, world_table
+
+SHAPE = {"moe_top_k": 8, "knob_grid": None}
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    return outcomes_of(world_table(num_images=6))
+
+
+@pytest.fixture
+def file(outcomes: Outcomes) -> FeatureFile:
+    rng = np.random.default_rng(0)
+    backwards = outcomes.samples[list(KEY)].iloc[::-1].itertuples(index=False)
+    return FeatureFile(
+        model_digest="abc",
+        model_shape=SHAPE,
+        tiers=("low", "medium", "high"),
+        tiling="target",
+        samples=tuple((str(d), str(s), str(i)) for d, s, i in backwards),
+        question_ND=rng.normal(size=(12, 5)).astype(np.float16),
+        vision_NTD=rng.normal(size=(12, 3, 5)).astype(np.float16),
+    )
+
+
+def test_features_come_back_in_the_order_of_the_profile(file: FeatureFile, outcomes: Outcomes) -> None:
+    path = Path("features.safetensors")
+    file.write(path)
+    features = read_feature_file(path).features_of(outcomes, source="f")
+    assert np.array_equal(features.question_ND, file.question_ND[::-1])
+    assert np.array_equal(features.vision_NTD, file.vision_NTD[::-1])
+    assert features.question_ND.dtype == np.float16
+    assert np.array_equal(features.free_NF, free_features_of(outcomes))
+    assert list(Path().iterdir()) == [path]
+
+
+def test_a_file_knows_more_samples_than_a_profile_may_ask_for(file: FeatureFile, outcomes: Outcomes) -> None:
+    some = file.features_of(outcomes.take(np.asarray([4, 0])), source="f")
+    assert np.array_equal(some.question_ND, file.question_ND[[-5, -1]])
+
+
+def test_a_missing_sample_is_named_with_what_to_do(file: FeatureFile, outcomes: Outcomes) -> None:
+    fewer = replace(file, samples=file.samples[:-2], question_ND=file.question_ND[:-2], vision_NTD=file.vision_NTD[:-2])
+    with pytest.raises(FeatureFileError, match=r"f: lacks 2 of the profile's 12 samples, first .*val/s0; make the"):
+        fewer.features_of(outcomes, source="f")
+
+
+def test_features_of_another_model_or_of_other_tiers_are_refused(file: FeatureFile, outcomes: Outcomes) -> None:
+    with pytest.raises(FeatureFileError, match="has the tiers low, the profile low, medium, high"):
+        replace(file, tiers=("low",)).features_of(outcomes, source="f")
+    environment = ENVIRONMENT.model_copy(update={"model_shape": {**SHAPE, "moe_top_k": 4}})
+    other = replace(outcomes, environment=environment)
+    with pytest.raises(FeatureFileError, match=r"another model than the profile: config.json: moe_top_k differs"):
+        file.features_of(other, source="f")
+    same = replace(outcomes, environment=ENVIRONMENT.model_copy(update={"model_shape": SHAPE}))
+    assert len(file.features_of(same, source="f").free_NF) == 12
+
+
+def test_what_is_no_feature_file_is_refused_by_name() -> None:
+    with pytest.raises(FeatureFileError, match=r"gone.safetensors: no such file"):
+        read_feature_file("gone.safetensors")
+    Path("bad.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(FeatureFileError, match=r"bad.safetensors: is no feature file"):
+        read_feature_file("bad.safetensors")
