@@ -11,10 +11,10 @@ from models.knobs import KnobGrid, KnobSetting, own_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import SnapshotTokenizer, SpecialTokens, load_tokenizer
+from profiling.model_source import DtypeName, GridLevels
 from profiling.profiler import Plan, Profiler
 from profiling.questions import QuestionRequest
 from profiling.schema import ProfileRecord
-from profiling.sweep import DtypeName, GridLevels
 from profiling.vqa_batch import VQABatch
 
 _log = logging.getLogger(__name__)

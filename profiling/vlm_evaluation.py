@@ -18,8 +18,9 @@ from profiling.datasets.catalogue import read_dataset
 from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
 from profiling.majority import MajorityAnswers
+from profiling.model_source import DtypeName, GridLevels
+from profiling.progress import progress_bar
 from profiling.sample_batches import FamilyBatches, SampleText
-from profiling.sweep import DtypeName, GridLevels, progress_bar
 from profiling.vlm_batch import VLMBatch
 
 _NUM_TRAINING: Final = 20_000  # samples that the majority is counted in

@@ -12,7 +12,7 @@ from models.cost import DECODE_STEP, component_costs, floor_ms
 from models.knobs import STANDARD_TIERS, KnobSetting, check_top_k, spread_blocks
 from models.stages import DECODE, PREFILL, PROJECTOR, VISION_ENCODER
 from profiling.bench.hardware import Hardware, HardwareProbe
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 
 
 class BenchStage(StrEnum):

@@ -22,7 +22,7 @@ from profiling.bench.runner import CellRunner
 from profiling.bench.stock_contestants import Stock, StockCompiled
 from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
-from profiling.sweep import progress_bar
+from profiling.progress import progress_bar
 
 # A name beginning with "ours" counts as ours where the fastest of ours is held against the fastest stock.
 CONTESTANTS: Final[dict[str, Callable[[Molmo], Contestant]]] = {

@@ -39,7 +39,8 @@ from profiling.bench.proof_warm_up import (
 from profiling.bench.report import where_lines
 from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
-from profiling.sweep import ModelSource, progress_bar
+from profiling.model_source import ModelSource
+from profiling.progress import progress_bar
 
 _PIPED_WIDTH: Final = 120
 

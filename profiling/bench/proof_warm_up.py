@@ -19,7 +19,7 @@ from models.knobs import KnobSetting
 from models.molmo import Molmo
 from profiling.bench.contestants import device_of, draw_prompt
 from profiling.clock import StageClock
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 
 MIB: Final = 2**20
 _OPEN: Final = "open"

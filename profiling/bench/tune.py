@@ -12,7 +12,8 @@ from rich.console import Console
 from models.engine.choice import why_no_graph
 from models.engine.tiles import Cut, Tiles
 from profiling.files import write_json
-from profiling.sweep import ModelSource, progress_bar
+from profiling.model_source import ModelSource
+from profiling.progress import progress_bar
 
 Kernel = Literal["expert_out", "expert_in", "out", "qkv", "head", "attention"]
 

@@ -15,12 +15,12 @@ from models.knobs import STANDARD_TIERS, Tier, Tiling, check_top_k
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
 from profiling.datasets.sample import Sample
+from profiling.model_source import ModelSource
 from profiling.subsets.data import EvaluationData
 from profiling.subsets.job import NO_COST, Cost, Job, Outcome, Part
 from profiling.subsets.measures import MEASURES, Subject
 from profiling.subsets.prepared import MemoryBudget, Preparation, PreparedSamples
 from profiling.subsets.retry import clean_memory
-from profiling.sweep import ModelSource
 
 _BYTES_PER_GIB: Final = 2**30
 

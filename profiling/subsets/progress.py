@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from profiling.sweep import progress_bar
+from profiling.progress import progress_bar
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 
 from models.knobs import STANDARD_TIERS
 from profiling.block_table import BlockTable, TableEntry, TableScore, read_block_table
-from profiling.sweep import GridLevels
+from profiling.model_source import GridLevels
 from tests.small_models import tiny_config
 
 SCORE = TableScore(accuracy_mean=0.5, accuracy_std=0.1, num_datasets=3, drop=0.1, drop_low=0.0, drop_high=0.2)

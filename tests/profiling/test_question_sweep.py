@@ -20,7 +20,7 @@ from profiling.datasets.catalogue import read_dataset
 from profiling.datasets.sample import Sample
 from profiling.records import read_profile
 from profiling.sample_batches import FamilyBatches, SampleText
-from profiling.sweep import Worker
+from profiling.sweep_workers import Worker
 from tests.small_vlm import write_small_snapshot
 
 PROFILE = Path("out/profile.parquet")
@@ -99,7 +99,7 @@ def test_an_answer_ends_at_the_end_token_and_is_scored_by_its_own_dataset(monkey
     first = processor.decode(ids[:1])
     # From now on an answer ends where the full setting's second token comes.
     ending = replace(special_tokens, eos_id=ids[1])
-    monkeypatch.setattr("profiling.sweep.load_tokenizer", lambda _: (tokenizer, ending))
+    monkeypatch.setattr("profiling.model_source.load_tokenizer", lambda _: (tokenizer, ending))
     line = {"image": "scene.png", "question": sample.question, "answers": [first]}
     Path("mine.jsonl").write_text(json.dumps(line) + "\n")
     records = measure({"datasets": {"mine.jsonl": {"test": "all"}}, "num_samples": {"test": 1}})

@@ -19,12 +19,14 @@ import main
 from models.config import released_config
 from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
 from profiling.jsonl import JsonlWriter, existing_keys
+from profiling.model_source import GridLevels, ModelSource
 from profiling.profiler import KEY_FIELDS, Key, Profiler
 from profiling.questions import Questions
 from profiling.records import read_profile
 from profiling.schema import ProfileRecord
 from profiling.suite.families import FAMILIES
-from profiling.sweep import GridLevels, ModelSource, Sweep, Worker, _listen, _work, profile
+from profiling.sweep import Sweep, profile
+from profiling.sweep_workers import Worker, _listen, _work
 from profiling.workload import Workload, make_requests
 from tests.helpers import golden_config
 
@@ -240,7 +242,8 @@ def test_a_mistake_that_a_worker_meets_is_told_in_one_sentence(monkeypatch: pyte
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     failing = sweep(model=ModelSource(name="tiny"))
     worker = Worker(
-        sweep=failing,
+        source=failing.model,
+        engine=failing.engine,
         plan=failing.plan(),
         done=frozenset(),
         path=Path("rows.jsonl"),

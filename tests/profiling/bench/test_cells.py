@@ -8,7 +8,7 @@ from models.config import released_config
 from models.cost import component_costs
 from profiling.bench.cells import Benchmark, BenchStage, Cell, StagePlan
 from profiling.bench.hardware import Hardware
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 
 MODEL = ModelSource(name="molmoe-1b-0924", random_weights=True)
 CONFIG = released_config("molmoe-1b-0924")

@@ -17,7 +17,7 @@ from profiling.bench.command import CONTESTANTS, bench
 from profiling.bench.hardware import HardwareProbe
 from profiling.bench.log import BenchLog
 from profiling.bench.runner import Outcome
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 from tests.helpers import GOLDEN
 from tests.patched_clock import patch_clock
 

@@ -24,7 +24,7 @@ from profiling.bench.proof_parity import ParityPlan
 from profiling.bench.proof_report import Limits, failures
 from profiling.bench.proof_soak import SoakPlan
 from profiling.bench.proof_warm_up import SwitchPlan, kernel_cache, warm_up_in_fresh_process
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 from tests.engine_models import DEVICE, TILES
 from tests.patched_clock import patch_clock
 

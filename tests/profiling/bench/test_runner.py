@@ -9,7 +9,7 @@ from models.knobs import KnobSetting
 from profiling.bench.cells import Benchmark, BenchStage, Cell, StagePlan
 from profiling.bench.contestants import LeftOut, Prepared
 from profiling.bench.runner import CellRunner
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 from tests.patched_clock import patch_clock
 from tests.small_models import tiny_molmo
 

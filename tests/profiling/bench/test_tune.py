@@ -13,7 +13,7 @@ from models.engine.recording import Call
 from models.engine.tiles import Cut, Tiles
 from profiling.bench.step_timer import StepTimer, try_all
 from profiling.bench.tune import CANDIDATES, Tuning, changes
-from profiling.sweep import ModelSource
+from profiling.model_source import ModelSource
 from tests.engine_models import TILES, mixture
 
 TUNING = Tuning(model=ModelSource(name="unused"), top_k=(1, 3), contexts=(2, 9), warmup=0, repeats=1, capacity=16)

@@ -15,13 +15,13 @@ from models.processor import MolmoProcessor, format_question
 from models.tokenizer import load_tokenizer
 from profiling.datasets.sample import Sample
 from profiling.importance.scores import BlockScore, importance_jobs, part_scores
+from profiling.model_source import ModelSource
 from profiling.subsets.data import EvaluationData, reference_answer, samples_digest
 from profiling.subsets.job import Job, Measure, Part, check_pinned
 from profiling.subsets.measures import Subject, spans
 from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from profiling.subsets.prepared import MemoryBudget, Preparation, PreparedSamples
 from profiling.suite.suite import suite_samples
-from profiling.sweep import ModelSource
 from tests.block_models import write_block_model
 
 TIER = Tier(name="one", min_crops=1, max_crops=1)

@@ -1,0 +1,105 @@
+"""Which model to run, and which levels of its knobs: what commands take as arguments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
+from models.config import MolmoConfig, released_hf_config
+from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
+from models.molmo import Molmo
+from models.processor import MolmoProcessor
+from models.released import RELEASED
+from models.tokenizer import SpecialTokens, load_tokenizer
+from profiling.block_table import read_block_table
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """The model to measure.
+
+    Args:
+        name: A snapshot directory, a hub id in the local cache, or, with random weights, a released model's name.
+        random_weights: Build the shape without weights; every record says so.
+        router_skew: With random weights: how unevenly the routers choose; 0 is almost even.
+        dtype: Type of the weights.
+    """
+
+    name: str
+    random_weights: bool = False
+    router_skew: float = 0.0
+    dtype: DtypeName = "bfloat16"
+
+    def load(self, device: str) -> Molmo:
+        """Load or build the model on a device."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        if self.random_weights:
+            return random_molmo(self.name, device=device, dtype=dtype, router_skew=self.router_skew)
+        return load_molmo(self.name, device=device, dtype=dtype)
+
+    def hf_config(self) -> dict[str, Any]:
+        """Return the content of the model's ``config.json``."""
+        if self.random_weights and self.name in RELEASED:
+            return released_hf_config(self.name)
+        return read_hf_config(snapshot_directory(self.name))
+
+    def processor(self, model: Molmo, device: str, *, reads_words: bool) -> MolmoProcessor:
+        """Make the model's processor on a device, with its tokenizer where it reads words.
+
+        Raises:
+            ValueError: If the tokenizer is missing or damaged.
+        """
+        if not reads_words:
+            return MolmoProcessor(model.config, SpecialTokens.of_shape(model.config), device=device)
+        tokenizer, special_tokens = load_tokenizer(snapshot_directory(self.name))
+        return MolmoProcessor(model.config, special_tokens, tokenizer, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridLevels:
+    """Levels of the knobs to measure. What is null is as in the grid that the model was trained for, else MolmoE-1B's.
+
+    Args:
+        tiers: Image tiers, cheapest first.
+        top_k: Experts per token; ``[0]`` for a dense model.
+        num_active_blocks: How many blocks run; which ones, unless null, is spread evenly over the model.
+        block_table: File of ``prune`` that says which blocks run instead.
+    """
+
+    tiers: tuple[Tier, ...] | None = None
+    top_k: tuple[int, ...] | None = None
+    num_active_blocks: tuple[int, ...] | None = None
+    block_table: str | None = None
+
+    def grid(self, config: MolmoConfig, own: KnobGrid | None = None) -> KnobGrid:
+        """Build the grid for a model.
+
+        Args:
+            config: Shape of the model.
+            own: The grid that it was trained for, if any.
+
+        Raises:
+            ValueError: If the model has not that many blocks or experts, or the block table is another model's.
+        """
+        usual = own or MOLMOE_1B_GRID
+        grid = KnobGrid(
+            tiers=usual.tiers if self.tiers is None else self.tiers,
+            top_k=usual.top_k if self.top_k is None else self.top_k,
+            blocks_by_count=self._blocks_by_count(config, own),
+        )
+        for setting in grid.settings():
+            setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
+        return grid
+
+    def _blocks_by_count(self, config: MolmoConfig, own: KnobGrid | None) -> Mapping[int, tuple[int, ...]]:
+        if self.block_table is not None:
+            return read_block_table(self.block_table).blocks_by_count(config, self.num_active_blocks)
+        if own is not None and self.num_active_blocks is None:
+            return own.blocks_by_count
+        usual = MOLMOE_1B_GRID.blocks_by_count
+        counts = tuple(usual) if self.num_active_blocks is None else self.num_active_blocks
+        return {count: spread_blocks(config.num_blocks, count) for count in counts}
