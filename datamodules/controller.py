@@ -239,5 +239,5 @@ class ControllerDataModule(LightningDataModule):
 
 def _by_kind(features: Features) -> dict[str, NDArray[np.floating]]:
     """Return each kind of feature as ``(rows, numbers)``; a row of ``vision`` is one sample at one tier."""
-    vision = features.vision_NTD.reshape(-1, features.vision_NTD.shape[-1])
+    vision = np.concatenate(np.moveaxis(features.vision_NTD, 1, 0))
     return {"free": features.free_NF, "question": features.question_ND, "vision": vision}

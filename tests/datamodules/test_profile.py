@@ -27,7 +27,7 @@ def _seen(batches: Iterable[LatencyRows]) -> list[int]:
 
 
 def _as_process(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
-    monkeypatch.setattr("datamodules.profile._process", lambda: (rank, world))
+    monkeypatch.setattr("datamodules.profile.rank_and_world", lambda: (rank, world))
 
 
 def test_a_batch_holds_whole_rows() -> None:
