@@ -1,7 +1,9 @@
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from torch import Tensor, distributed
 
-from models.controllers.rewards import Goodput, Lagrangian, OverrunPenalty
+from models.controllers.rewards import Goodput, Lagrangian, OverrunPenalty, Reward
 
 ACCURACY = torch.tensor([[1.0, 1.0, 0.5], [1.0, 0.6, 0.0]])
 LATENCY_MS = torch.tensor([[90.0, 110.0, 300.0], [90.0, 200.0, 50.0]])
@@ -39,6 +41,18 @@ def test_a_price_moves_by_the_late_answers_too_many() -> None:
     torch.testing.assert_close(reward.price_N, torch.tensor([1.2, 0.95, 1.0]))
 
 
+def test_a_price_hears_of_the_late_answers_of_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_another_process(late_and_count: Tensor) -> None:
+        late_and_count += torch.tensor([[0.5, 3.0], [1.0, 3.0]])
+
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "all_reduce", add_another_process)
+    reward = Lagrangian([150.0], target_miss_rate=0.1, learning_rate=0.5, first_price=1.0)
+    reward.update(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]), LATENCY_MS, BUDGET_MS)
+    # First bin: 1 late of 2, second: 3 of 4.
+    torch.testing.assert_close(reward.price_N, torch.tensor([1.2, 1.325]))
+
+
 def test_a_price_never_pays_for_being_late() -> None:
     reward = Lagrangian([], learning_rate=10.0)
     reward.update(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([2.0]))
@@ -68,6 +82,16 @@ def test_prices_are_part_of_a_checkpoint() -> None:
     other = Lagrangian([150.0])
     other.load_state_dict(reward.state_dict())
     assert other.price_N.tolist() == [3.0, 3.0]
+
+
+def test_one_line_of_yaml_names_a_reward() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--reward", type=Reward)
+    given = {"class_path": "Lagrangian", "init_args": {"bin_edges_ms": [50, 100], "target_miss_rate": 0.01}}
+    reward = parser.instantiate_classes(parser.parse_object({"reward": given})).reward
+    assert isinstance(reward, Lagrangian)
+    assert reward.target_miss_rate == 0.01
+    assert len(reward.price_N) == 3
 
 
 @pytest.mark.parametrize("edges_ms", [[2.0, 1.0], [1.0, 1.0], [0.0], [float("nan")]])
