@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 import main
 from models.checkpoint import load_molmo, read_hf_config
@@ -126,6 +127,17 @@ def test_a_finished_profile_measures_nothing_twice(monkeypatch: pytest.MonkeyPat
     pd.testing.assert_frame_equal(again[kept][:8], first[kept][:8])
     monkeypatch.delattr(Worker, "run")
     pd.testing.assert_frame_equal(measure(questions, settings_per_request=3, repeats=2), again)
+
+
+def test_samples_of_the_same_name_are_told_apart_by_their_dataset() -> None:
+    Image.new("RGB", (64, 40), "red").save("red.png")
+    line = {"image": "red.png", "question": "what color is it?", "answers": ["red"]}
+    for name in ("one", "two"):
+        Path(f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    datasets = {"one.jsonl": {"test": "all"}, "two.jsonl": {"test": "all"}}
+    questions = {"datasets": datasets, "num_samples": {"test": 1}}
+    records = measure(questions, settings_per_request=2)
+    assert records.groupby(["dataset", "sample_id"]).size().to_dict() == {("one", "1"): 2, ("two", "1"): 2}
 
 
 def test_a_broken_picture_is_named() -> None:

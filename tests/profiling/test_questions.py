@@ -1,3 +1,4 @@
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_each_part_draws_from_the_split_that_it_names() -> None:
     assert right is not None
     assert wrong is not None
     assert (right.value, wrong.value, right.name) == (1, 0, "exact_match")
+
+
+def test_requests_can_be_sent_to_other_processes() -> None:
+    requests = questions(SCENES).requests()
+    sent = pickle.loads(pickle.dumps(requests))  # noqa: S301 (what was just written)
+    assert sent == requests
+    assert sent[0].open_image().tobytes() == requests[0].open_image().tobytes()
 
 
 def test_captions_are_scored_by_a_share_of_one_and_may_be_longer() -> None:
