@@ -53,7 +53,10 @@ def plot_goodput(evaluations: Sequence[Evaluation], standings: Mapping[str, Stan
         means.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         for label, evaluation in zip(means.get_yticklabels(), evaluations, strict=True):
             label.set_color("0.35" if evaluation.name in _STATIC else "black")
-        figure.suptitle(f"Right and in time: solid what can be had, dashed oracles, grey static\n{caption}", fontsize=8)
+        key = (
+            "Goodput: right and in time. Coloured: knows the request, grey: static, black: best static, dashed: oracles"
+        )
+        figure.suptitle(f"{key}\n{caption}", fontsize=8)
     return figure
 
 
@@ -78,7 +81,8 @@ def _draw_mean(axes: Axes, place: int, standing: Standing, look: Mapping[str, ob
 def _dress_curves(axes: Axes, evaluation: Evaluation) -> None:
     budgets_ms = [result.budget_ms for result in evaluation.budgets]
     axes.set(xscale="log", xlabel="budget (ms)", ylabel="goodput accuracy")
-    axes.set_xticks([tick for tick in _TICKS_MS if min(budgets_ms) / 1.3 <= tick <= max(budgets_ms) * 1.3])
+    low_ms, high_ms = min(budgets_ms) / 1.05, max(budgets_ms) * 1.05
+    axes.set(xlim=(low_ms, high_ms), xticks=[tick for tick in _TICKS_MS if low_ms <= tick <= high_ms])
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
