@@ -21,6 +21,7 @@ TIMES: Final = (
     "decode_per_token_ms",
     "total_ms",
 )
+KNOBS: Final = ("tier", "top_k", "num_active_blocks")
 
 
 def noise_floor_pct(records: pd.DataFrame, column: str) -> float | None:
@@ -43,7 +44,7 @@ def noise_floor_pct(records: pd.DataFrame, column: str) -> float | None:
 
 
 def print_summary(table: ProfileTable, console: Console) -> None:
-    """Print the distribution of each time over a profile."""
+    """Print the distribution of each time over a profile, and how right the answers are if there are any."""
     records = table.to_pandas()
     summary = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     summary.add_column("milliseconds", no_wrap=True)
@@ -65,3 +66,9 @@ def print_summary(table: ProfileTable, console: Console) -> None:
     console.print(caption(table.environment, len(records)))
     console.print(summary)
     console.print("noise: how far a run lies from the others of the same request and setting, on average")
+    by_setting = records.groupby(list(KNOBS))["accuracy"].mean().dropna()
+    if len(by_setting):
+        low, high = by_setting.min(), by_setting.max()
+        console.print(
+            f"accuracy: {records['accuracy'].mean():.3f}, {low:.3f} to {high:.3f} over {len(by_setting)} settings"
+        )

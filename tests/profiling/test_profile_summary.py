@@ -71,3 +71,10 @@ def test_the_table_shows_each_time_that_was_measured() -> None:
 
 def test_a_dash_stands_where_nothing_was_repeated() -> None:
     assert re.search(r"prefill +2 .* -\s*$", printed({"sample_id": "q1"}, {"sample_id": "q2"}), flags=re.MULTILINE)
+
+
+def test_accuracy_is_told_over_all_rows_and_settings_if_there_is_any() -> None:
+    cells = [("q1", 6, 0.0), ("q2", 6, 1.0), ("q3", 6, 0.0), ("q1", 8, 1.0)]
+    rows = [{"sample_id": s, "top_k": k, "accuracy": a} for s, k, a in cells]
+    assert "accuracy: 0.500, 0.333 to 1.000 over 2 settings" in printed(*rows)
+    assert "accuracy" not in printed({"sample_id": "q1", "accuracy": None})
