@@ -25,6 +25,7 @@ class CudaGraphs:
         # Only recordings use this stream. So what the library keeps for a stream, its workspace for matrix products, is
         # allocated in the pool: elsewhere it could be freed, as torch.compile does, while recorded kernels point to it.
         self._capture = torch.cuda.Stream(device, priority=-1)
+        self._first: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, call: Call) -> Call:
         """Run a call once, so that its kernels are compiled and loaded, and record it; return its replay."""
@@ -41,6 +42,7 @@ class CudaGraphs:
             finally:
                 graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._capture)
+        self._first = self._first or graph  # a pool without graphs is given up, and then nothing can be recorded
         replay: Call = graph.replay
         return replay
 

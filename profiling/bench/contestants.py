@@ -80,10 +80,13 @@ def draw_crops(config: MolmoConfig, num_crops: int, device: torch.device) -> Ten
 
 
 def draw_request(config: MolmoConfig, *, num_crops: int, text_tokens: int, device: torch.device) -> ModelInputs:
-    """Draw a request that keeps every token of its crops, which is the most that so many crops can bring."""
+    """Draw a request that keeps every token of its crops, which is the most that so many can bring; none: no image."""
     vision_tokens = num_crops * config.tokens_per_crop
+    input_ids = draw_prompt(config, text_tokens + vision_tokens, device)
+    if num_crops == 0:
+        return ModelInputs(input_ids=input_ids)
     return ModelInputs(
-        input_ids=draw_prompt(config, text_tokens + vision_tokens, device),
+        input_ids=input_ids,
         crops=draw_crops(config, num_crops, device)[None],
         patch_mask=torch.ones(1, num_crops, config.num_patches, device=device),
         token_index=torch.arange(vision_tokens, device=device).view(1, num_crops, config.tokens_per_crop),

@@ -160,5 +160,6 @@ def test_a_gpu_cuts_as_the_cpu_does(size: tuple[int, int]) -> None:
     here, there = ImageProcessor(config)(image), ImageProcessor(config, device="cuda")(image)
     assert there.layout == here.layout
     assert there.crops.is_cuda
-    torch.testing.assert_close(there.crops.cpu(), here.crops, atol=2e-5, rtol=0)
+    # The two sum in another order; a step between two gray levels is a hundred times as large.
+    torch.testing.assert_close(there.crops.cpu(), here.crops, atol=2e-4, rtol=0)
     torch.testing.assert_close(there.patch_mask.cpu(), here.patch_mask, atol=0, rtol=0)

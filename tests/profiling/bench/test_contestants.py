@@ -51,6 +51,13 @@ def test_a_request_keeps_every_token_of_its_crops() -> None:
     assert Ours(model, engine="eager").request(inputs, 4, setting).run().shape == (1, 4)
 
 
+def test_a_request_of_no_crops_has_no_image() -> None:
+    model, _ = model_and_setting()
+    inputs = draw_request(model.config, num_crops=0, text_tokens=3, device=CPU)
+    assert inputs.crops is None
+    assert inputs.input_ids.shape == (1, 3)
+
+
 def test_vision_runs_the_encoder_on_the_drawn_crops() -> None:
     model, _ = model_and_setting()
     contestant = Ours(model, engine="eager")
