@@ -88,7 +88,7 @@ def mean_latency_ms(outcomes: Outcomes) -> Array:
 
 
 def check_budgets(budgets_ms: Sequence[float]) -> list[float]:
-    """Return the budgets as they are, once they have been checked.
+    """Return the budgets in rising order, each once.
 
     Raises:
         ValueError: If there is none, or one is not a positive number of milliseconds.
@@ -98,4 +98,4 @@ def check_budgets(budgets_ms: Sequence[float]) -> list[float]:
     for place, budget_ms in enumerate(budgets_ms):
         if not 0 < budget_ms < math.inf:
             raise ValueError(f"budgets_ms[{place}]: must be a positive number of milliseconds, got {budget_ms}")
-    return list(budgets_ms)
+    return sorted(set(budgets_ms))

@@ -53,9 +53,7 @@ def plot_goodput(evaluations: Sequence[Evaluation], standings: Mapping[str, Stan
         means.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         for label, evaluation in zip(means.get_yticklabels(), evaluations, strict=True):
             label.set_color("0.35" if evaluation.name in _STATIC else "black")
-        key = (
-            "Goodput: right and in time. Coloured: knows the request, grey: static, black: best static, dashed: oracles"
-        )
+        key = "Coloured: knows the request. Black: best static per budget. Grey: other static choices. Broken: oracles"
         figure.suptitle(f"{key}\n{caption}", fontsize=8)
     return figure
 
@@ -80,7 +78,7 @@ def _draw_mean(axes: Axes, place: int, standing: Standing, look: Mapping[str, ob
 
 def _dress_curves(axes: Axes, evaluation: Evaluation) -> None:
     budgets_ms = [result.budget_ms for result in evaluation.budgets]
-    axes.set(xscale="log", xlabel="budget (ms)", ylabel="goodput accuracy")
+    axes.set(xscale="log", xlabel="budget (ms)", ylabel="goodput accuracy: right and in time")
     low_ms, high_ms = min(budgets_ms) / 1.05, max(budgets_ms) * 1.05
     axes.set(xlim=(low_ms, high_ms), xticks=[tick for tick in _TICKS_MS if low_ms <= tick <= high_ms])
     axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -79,7 +79,7 @@ def test_a_budget_must_be_a_positive_number(wrong: float) -> None:
         BudgetRange(low_ms=wrong, high_ms=1.0)
 
 
-def test_no_budget_at_all_is_an_error() -> None:
+def test_budgets_are_sorted_and_none_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs at least one budget"):
         check_budgets([])
-    assert check_budgets([2.5]) == [2.5]
+    assert check_budgets([2.5, 1.0, 2.5]) == [1.0, 2.5]

@@ -54,7 +54,7 @@ def test_the_noise_free_oracle_is_blind_to_the_realised_run(parts: dict[str, Req
     runs[first, :, -1] = 1e3
     late = replace(test, outcomes=replace(test.outcomes, latency_runs_NSR=runs))
     seen = [oracles.noise_free(train, requests, BUDGETS_MS, seed=0)[:, first] for requests in (test, late)]
-    assert np.array_equal(*seen)
+    assert np.array_equal(seen[0], seen[1])
     runs[first, :, 0] = 1e3
     late = replace(test, outcomes=replace(test.outcomes, latency_runs_NSR=runs))
     assert not np.array_equal(oracles.noise_free(train, late, BUDGETS_MS, seed=0)[:, first], seen[0])
