@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from profiling.controllers.feature_file import read_feature_file
 from profiling.controllers.feature_scale import standard_scale
 from profiling.controllers.features import Features, without_embeddings
 from profiling.controllers.outcomes import read_outcomes
-from profiling.controllers.requests import Requests, split_requests
+from profiling.controllers.requests import Requests, split_by_image, split_by_profile
 from profiling.datasets.image_split import Part, PartFractions
+
+SplitBy = Literal["image", "profile"]
 
 
 class TrainingRequests:
@@ -97,17 +99,20 @@ class EveryRequest:
 class ControllerDataModule(LightningDataModule):
     """Read a profile with answers, split it by image, hand out batches of ``ControllerBatch``.
 
-    An image's samples, of all datasets together, all train, all validate, all calibrate or all test: its part depends
-    on its id and the seed, see ``profiling.datasets.image_split``. Nothing is ever fitted to the calibration part but
-    margins. Training draws a budget for each sample and epoch; the other parts hold every sample under every budget.
+    An image's samples, of all datasets together, all train, all validate, all calibrate or all test. Nothing is ever
+    fitted to the calibration part but margins. Training draws a budget for each sample and epoch; the other parts hold
+    every sample under every budget.
 
     Args:
         files: Profile files, folders or glob patterns, of one model on one device.
         features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
         dataset_names: Keep these datasets only; all if null.
-        train_fraction: Share of images that train.
-        val_fraction: Share of images that stop the training and choose hyper-parameters.
-        calibration_fraction: Share of images that margins are set on; the rest test.
+        split_by: What says an image's part: its id and the seed (``image``), so that each seed tests on other images;
+            or the profile's own parts (``profile``), validation being drawn from its training part.
+        train_fraction: Share of images that train; of no use by profile.
+        val_fraction: Share of images that stop the training and choose hyper-parameters; by profile, of its training
+            part, unless it names a part ``val``.
+        calibration_fraction: Share of images that margins are set on; the rest test. Of no use by profile.
         budgets_ms: What to validate and test under; if null, the budgets of the device by its training part.
         seed: Of the split, the order of training batches and their budgets.
         batch_size: Requests in a training batch of each process.
@@ -123,6 +128,7 @@ class ControllerDataModule(LightningDataModule):
         *,
         features: str | None = None,
         dataset_names: list[str] | None = None,
+        split_by: SplitBy = "image",
         train_fraction: float = 0.6,
         val_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
@@ -133,7 +139,10 @@ class ControllerDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size: must be 1 or more, got {batch_size}")
+        if split_by not in get_args(SplitBy):
+            raise ValueError(f"split_by: must be one of {', '.join(get_args(SplitBy))}, got {split_by!r}")
         self.fractions = PartFractions(train=train_fraction, val=val_fraction, calibration=calibration_fraction)
+        self.split_by = split_by
         self.files = files
         self.features = features
         self.dataset_names = dataset_names or []
@@ -202,7 +211,9 @@ class ControllerDataModule(LightningDataModule):
     @cached_property
     def parts(self) -> Mapping[Part, Requests]:
         """The samples of each part."""
-        return split_requests(self.requests, self.fractions, seed=self.seed)
+        if self.split_by == "profile":
+            return split_by_profile(self.requests, val_fraction=self.fractions.val, seed=self.seed)
+        return split_by_image(self.requests, self.fractions, seed=self.seed)
 
     def setup(self, stage: str) -> None:
         """Read and split, once whatever the stages."""

@@ -13,7 +13,7 @@ from models.knobs import KnobGrid, spread_grid
 from profiling.columns import native_columns
 from profiling.controllers.features import without_embeddings
 from profiling.controllers.outcomes import Outcomes, outcomes_of
-from profiling.controllers.requests import Requests, split_requests
+from profiling.controllers.requests import Requests, split_by_image
 from profiling.datasets.image_split import Part, PartFractions
 from profiling.records import write_profile
 from profiling.schema import Environment
@@ -116,4 +116,4 @@ def world_requests(**law: Any) -> Requests:
 
 def share_out(requests: Requests, *, seed: int = 0) -> dict[Part, Requests]:
     """Split by image: half trains, a tenth each validates and calibrates, the rest tests."""
-    return split_requests(requests, PartFractions(train=0.5, val=0.1, calibration=0.1), seed=seed)
+    return split_by_image(requests, PartFractions(train=0.5, val=0.1, calibration=0.1), seed=seed)

@@ -5,7 +5,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -22,6 +22,7 @@ from profiling.controllers.embeddings import question_embedding, vision_embeddin
 from profiling.controllers.feature_file import FeatureFile, SampleKey
 from profiling.controllers.outcomes import KEY, Outcomes, read_outcomes
 from profiling.datasets.catalogue import dataset_entry, read_dataset
+from profiling.datasets.official import DatasetError
 from profiling.datasets.sample import Sample
 from profiling.model_source import DtypeName
 from profiling.progress import progress_bar
@@ -166,23 +167,52 @@ class Embedder:
 def find_samples(outcomes: Outcomes, *, root: str | None, json_lines: Sequence[Path]) -> list[Sample]:
     """Find a profile's samples in their datasets, in the profile's order.
 
+    A profile says its own part of each sample, not the split that it was drawn from, so splits are searched until all
+    samples of a dataset are found: by id, image and question.
+
     Raises:
-        ValueError: If a dataset is not there, or lacks a sample.
+        ValueError: If a dataset is unknown, or a sample is in none of its splits that can be read.
     """
-    keys = _keys(outcomes)
     source_of = {path.stem: str(path) for path in json_lines}
-    found: dict[SampleKey, Sample] = {}
-    for dataset, split in dict.fromkeys((dataset, split) for dataset, split, _ in keys):
-        source = source_of.get(dataset, dataset)
-        count = sum(key[:2] == (dataset, split) for key in keys)
-        # A profile of a generated dataset asks the first samples of it.
-        num_samples = None if dataset_entry(source).make is None else count
-        for sample in read_dataset(source, split, root=root, num_samples=num_samples):
-            found[dataset, split, sample.sample_id] = sample
-    missing = [key for key in keys if key not in found]
-    if missing:
-        raise ValueError(f"files: {len(missing)} samples are not in their datasets, first {'/'.join(missing[0])}")
-    return [found[key] for key in keys]
+    wanted = [_Wanted(*row) for row in outcomes.samples[list(_Wanted._fields)].itertuples(index=False)]
+    found: dict[_Wanted, Sample] = {}
+    for dataset in dict.fromkeys(sample.dataset for sample in wanted):
+        members = {sample for sample in wanted if sample.dataset == dataset}
+        found |= _search(members, source_of.get(dataset, dataset), root=root)
+    return [found[sample] for sample in wanted]
+
+
+class _Wanted(NamedTuple):
+    """What tells a sample apart from all others of all splits."""
+
+    dataset: str
+    sample_id: str
+    image_id: str
+    question: str
+
+
+def _search(wanted: set[_Wanted], source: str, *, root: str | None) -> dict[_Wanted, Sample]:
+    entry = dataset_entry(source)
+    # A profile of a generated dataset asks the first samples of a split, so there cannot be more than all of them.
+    num_samples = None if entry.make is None else len(wanted)
+    found: dict[_Wanted, Sample] = {}
+    unreadable: list[str] = []
+    for split in entry.splits:
+        try:
+            samples = read_dataset(source, split, root=root, num_samples=num_samples)
+        except DatasetError as err:  # people have some splits of a dataset and not others
+            unreadable.append(str(err))
+            continue
+        by_name = {_Wanted(s.dataset, s.sample_id, s.image_id, s.question): s for s in samples}
+        found |= {name: by_name[name] for name in wanted & by_name.keys()}
+        if len(found) == len(wanted):
+            return found
+    missing = min(wanted - found.keys())
+    also = f"; splits that cannot be read: {'; '.join(dict.fromkeys(unreadable))}" if unreadable else ""
+    raise ValueError(
+        f"files: {len(wanted) - len(found)} of {len(wanted)} samples of {source} are in none of its splits "
+        f"{', '.join(entry.splits)}, first {missing.sample_id} ({missing.question!r}){also}"
+    )
 
 
 def _keys(outcomes: Outcomes) -> list[SampleKey]:

@@ -139,8 +139,7 @@ def read_outcomes(files: Sequence[Path | str], *, dataset_names: Sequence[str] =
 def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
     """Lay out the rows of a profile by sample and setting. Rows without an accuracy say nothing and are left out.
 
-    The latency is the total, or the sum of the components where that is more: totals of this project's profiler begin
-    after preprocessing, and older files may have none.
+    The latency is preprocessing and the total, which begins after it; where a file has no total, its components' sum.
 
     Args:
         table: Rows of one device.
@@ -157,14 +156,15 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
     preprocess_ms = np.nan_to_num(table.numbers("preprocess_ms"))
     parts_ms = {name: np.nan_to_num(table.numbers(name)) for name in PART_NAMES}
     vision_done_ms = preprocess_ms + parts_ms["vision_encoder_ms"] + parts_ms["projector_ms"]
-    components_ms = preprocess_ms + np.sum(list(parts_ms.values()), axis=0)
+    total_ms = table.numbers("total_ms")
+    total_ms = np.where(np.isfinite(total_ms), total_ms, np.sum(list(parts_ms.values()), axis=0))
     return Outcomes(
         grid=grid,
         environment=environment,
         full_setting=full_setting(grid, environment),
         samples=_samples(table, cells),
         accuracy_NS=cells.means(table.numbers("accuracy")),
-        latency_runs_NSR=cells.runs(np.fmax(table.numbers("total_ms"), components_ms)),
+        latency_runs_NSR=cells.runs(preprocess_ms + total_ms),
         output_tokens_NS=cells.means(table.numbers("output_tokens")),
         before_decode_ms_NS=cells.means(vision_done_ms + parts_ms["prefill_ms"]),
         token_ms_NS=cells.means(table.numbers("decode_per_token_ms")),

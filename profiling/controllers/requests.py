@@ -45,18 +45,46 @@ Policy = Callable[[Requests, Sequence[float]], Codes]
 """Chooses a setting for each sample under each budget, in milliseconds: ``(budgets, samples)`` int64."""
 
 
-def split_requests(requests: Requests, fractions: PartFractions, *, seed: int) -> dict[Part, Requests]:
-    """Split by image.
+def split_by_image(requests: Requests, fractions: PartFractions, *, seed: int) -> dict[Part, Requests]:
+    """Deal the images out anew, whatever parts the profile names.
 
     Raises:
         ValueError: If a part gets no image.
     """
-    part_N = np.asarray([part_of_image(image, fractions, seed=seed) for image in requests.image_ids])
-    parts = {part: requests.take(part_N == part) for part in PARTS}
+    part_N = [part_of_image(image, fractions, seed=seed) for image in requests.image_ids]
+    return _parts(requests, part_N, how=str(fractions))
+
+
+def split_by_profile(requests: Requests, *, val_fraction: float, seed: int) -> dict[Part, Requests]:
+    """Keep the parts that the profile names; where it names no ``val``, draw it from the images of ``train``.
+
+    Args:
+        requests: All samples.
+        val_fraction: Share of the images of ``train``.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: If the profile names another part, an image is in two, or a part has no image.
+    """
+    named_N: list[str] = requests.outcomes.samples["split"].tolist()
+    part_of: dict[str, str] = {}
+    for image, name in zip(requests.image_ids, named_N, strict=True):
+        if name not in PARTS:
+            raise ValueError(f"split: the profile's parts must be of {', '.join(PARTS)}, got {name!r}; split by image")
+        if part_of.setdefault(image, name) != name:
+            raise ValueError(f"split: the image {image} is in the parts {part_of[image]} and {name}; split by image")
+    if "val" not in named_N:
+        drawn = PartFractions(train=1 - val_fraction, val=val_fraction, calibration=0)
+        part_of |= {i: part_of_image(i, drawn, seed=seed) for i, name in part_of.items() if name == "train"}
+    return _parts(requests, [part_of[image] for image in requests.image_ids], how="the profile's parts")
+
+
+def _parts(requests: Requests, part_N: Sequence[str], *, how: str) -> dict[Part, Requests]:
+    parts = {part: requests.take(np.asarray(part_N) == part) for part in PARTS}
     for part, members in parts.items():
         if len(members) == 0:
             num_images = len(set(requests.image_ids))
-            raise ValueError(f"split: no image is in the part {part!r}, got {num_images} images and {fractions}")
+            raise ValueError(f"split: no image is in the part {part!r}, got {num_images} images and {how}")
     return parts
 
 

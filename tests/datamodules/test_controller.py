@@ -15,7 +15,8 @@ from models.knobs import GRID_KEY, own_grid
 from profiling.controllers.batch import ControllerBatch
 from profiling.controllers.feature_file import FeatureFile, FeatureFileError
 from profiling.controllers.outcomes import KEY
-from tests.controller_world import GRID, write_world
+from profiling.records import write_profile
+from tests.controller_world import GRID, world_rows, world_table, write_world
 
 PARTS = ("train", "val", "calibration", "test")
 
@@ -99,6 +100,17 @@ def test_two_processes_together_do_what_one_does(file: str, monkeypatch: pytest.
     assert sum(map(len, tested)) == 15 * len(data.parts["test"])
 
 
+def test_the_profiles_own_parts_may_be_kept() -> None:
+    rows = world_rows(num_images=90)
+    image = rows["sample"] // 2
+    rows["split"] = np.select([image < 40, image < 60], ["train", "calibration"], "test")
+    write_profile(world_table(rows), "parts.parquet")
+    data = data_of("parts.parquet", split_by="profile")
+    assert set(data.parts["calibration"].image_ids) == {f"i{number}" for number in range(40, 60)}
+    assert set(data.parts["test"].image_ids) == {f"i{number}" for number in range(60, 90)}
+    assert 0 < len(data.parts["val"]) < len(data.parts["train"]) < 80
+
+
 def test_budgets_are_fitted_to_the_training_part_or_given(file: str) -> None:
     data = data_of(file)
     outcomes = data.parts["train"].outcomes
@@ -150,6 +162,7 @@ def test_embeddings_come_from_the_file_and_must_be_of_these_samples(file: str) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"split_by": "row"}, "split_by: must be one of image, profile, got 'row'"),
         ({"batch_size": 0}, "batch_size: must be 1 or more, got 0"),
         ({"budgets_ms": [5.0, float("nan")]}, r"budgets_ms\[1\]: must be a positive number of milliseconds, got nan"),
         ({"budgets_ms": []}, "budgets_ms: needs at least one"),

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import main
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
@@ -26,11 +27,17 @@ NUM_EACH = 3
 
 
 def suite_rows() -> pd.DataFrame:
-    """Profile the first samples of two families, as a profile of the suite does."""
-    samples = [sample for name in DATASETS for sample in read_dataset(name, "val", num_samples=NUM_EACH)]
+    """Profile the first samples of two splits of two families, in parts of other names, as a profile does."""
+    samples = [
+        sample
+        for name in DATASETS
+        for split in ("val", "test")
+        for sample in read_dataset(name, split, num_samples=NUM_EACH)
+    ]
     rows = world_rows(num_images=len(samples), per_image=1, runs=1)
     of_row = [samples[place] for place in rows["sample"]]
     return rows.assign(
+        split=["train" if sample.split == "val" else "test" for sample in of_row],
         dataset=[sample.dataset for sample in of_row],
         sample_id=[sample.sample_id for sample in of_row],
         image_id=[sample.image_id for sample in of_row],
@@ -53,7 +60,7 @@ def test_the_file_holds_the_mean_of_what_the_model_makes_of_words_and_pictures(a
     model = load_molmo("model")
     tokenizer, special_tokens = load_tokenizer(snapshot_directory("model"))
     processor = MolmoProcessor(model.config, special_tokens, tokenizer)
-    sample = read_dataset("suite_text", "val", num_samples=NUM_EACH)[1]
+    sample = read_dataset("suite_text", "test", num_samples=NUM_EACH)[1]
     features = file.features_of(outcomes, source="f")
     with torch.no_grad():
         ids = torch.tensor(SampleText(tokenizer, special_tokens).prompt_ids(sample))
@@ -63,7 +70,7 @@ def test_the_file_holds_the_mean_of_what_the_model_makes_of_words_and_pictures(a
     assert tokens is not None
     assert inputs.token_index is not None
     kept = tokens[inputs.token_index >= 0].mean(dim=0)
-    row = NUM_EACH + 1
+    row = 3 * NUM_EACH + 1
     np.testing.assert_allclose(features.question_ND[row], question.numpy(), atol=2e-3)
     np.testing.assert_allclose(features.vision_NTD[row, 1], kept.numpy(), atol=2e-3)
     assert len({features.vision_NTD[row, tier].tobytes() for tier in range(3)}) == 3
@@ -90,8 +97,26 @@ def test_a_sample_that_its_dataset_does_not_have_is_named() -> None:
     rows = suite_rows()
     rows.loc[rows["sample"] == 4, "sample_id"] = "no such sample"
     outcomes = outcomes_of(world_table(rows))
-    with pytest.raises(ValueError, match="1 samples are not in their datasets, first suite_text/val/no such sample"):
+    with pytest.raises(ValueError, match=r"1 of 6 samples of suite_scenes are in none of its splits .*no such sample"):
         find_samples(outcomes, root=None, json_lines=[])
+
+
+def test_a_split_that_is_not_on_disk_is_told_when_samples_are_missing() -> None:
+    outcomes = outcomes_of(world_table(world_rows(num_images=2).assign(dataset="text_vqa")))
+    Path("root").mkdir()
+    with pytest.raises(ValueError, match=r"4 of 4 samples of text_vqa .*splits that cannot be read: .*TextVQA.*json"):
+        find_samples(outcomes, root="root", json_lines=[])
+    with pytest.raises(ValueError, match=r"splits that cannot be read: root: expected .* found no folder nowhere$"):
+        find_samples(outcomes, root="nowhere", json_lines=[])
+
+
+def test_a_dataset_of_ones_own_is_found_by_its_files_name() -> None:
+    Image.new("RGB", (8, 8)).save("a.png")
+    Path("mine.jsonl").write_text('{"id": "s0", "image": "a.png", "question": "what is it", "answers": ["a"]}\n')
+    (sample,) = read_dataset("mine.jsonl")
+    rows = world_rows(num_images=1, per_image=1).assign(dataset="mine", image_id=sample.image_id, question="what is it")
+    outcomes = outcomes_of(world_table(rows.assign(sample_id=sample.sample_id)))
+    assert find_samples(outcomes, root=None, json_lines=[Path("mine.jsonl")]) == [sample]
 
 
 def test_padding_of_a_prompt_changes_nothing() -> None:
