@@ -61,7 +61,10 @@ def _is_beyond(relation: str, one: Shape, other: Shape) -> bool:
 
 def _solve_scene(picture: Picture, question: str) -> str:
     shapes = shapes_of(picture)
-    match words_of(question):
+    words = words_of(question)
+    if words[0] == "is":
+        return "yes" if _is_so(shapes, words) else "no"
+    match words:
         case ["what", asked, "is", "the", "biggest", *_]:
             *_, second, biggest = sorted(shapes, key=lambda shape: shape.size)
             assert biggest.size > 1.3 * second.size
@@ -70,16 +73,33 @@ def _solve_scene(picture: Picture, question: str) -> str:
             return _only(_named(shapes, None, kind)).color
         case ["what", "shape", "is", color]:
             return _only(_named(shapes, color, None)).kind
-        case ["is", "there", "a" | "an", color, kind]:
-            return "yes" if _named(shapes, color, kind) else "no"
+        case ["where", "is", "the", color, kind]:
+            return _ninth(_only(_named(shapes, color, kind)))
         case ["what", "shape", "is", relation, *_, color, kind]:
             subject = _only(_named(shapes, color, kind))
             others = [shape for shape in shapes if shape is not subject]
             return _only([shape for shape in others if _is_beyond(relation, shape, subject)]).kind
+    raise AssertionError(question)
+
+
+def _is_so(shapes: list[Shape], words: list[str]) -> bool:
+    match words:
+        case ["is", "there", "a" | "an", color, kind]:
+            return bool(_named(shapes, color, kind))
         case ["is", "the", color, kind, relation, *_, other_color, other_kind]:
             one, other = _only(_named(shapes, color, kind)), _only(_named(shapes, other_color, other_kind))
-            return "yes" if _compares(relation, one, other) else "no"
-    raise AssertionError(question)
+            return _compares(relation, one, other)
+    raise AssertionError(words)
+
+
+def _ninth(shape: Shape) -> str:
+    """Which ninth of the picture a thing lies in; plainly in one."""
+    assert min(abs(along - edge) for along in (shape.x, shape.y) for edge in (64, 128)) > 8
+    words = [
+        *(["top"] if shape.y < 64 else ["bottom"] if shape.y > 128 else []),
+        *(["left"] if shape.x < 64 else ["right"] if shape.x > 128 else []),
+    ]
+    return " ".join(words) or "middle"
 
 
 def _compares(relation: str, one: Shape, other: Shape) -> bool:

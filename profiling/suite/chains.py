@@ -7,9 +7,8 @@ from profiling.suite.marks import PICTURE_POINTS, Box, Mark, Shape, Text
 from profiling.suite.sprites import text_width
 
 
-def chain_marks(draws: Draws, animals: Sequence[str]) -> list[Mark]:
+def chain_marks(draws: Draws, animals: Sequence[str], *, goes_down: bool) -> list[Mark]:
     """Draw a chain upwards or downwards, up to four animals in large letters, more in small ones."""
-    goes_down = draws.chance(0.5)
     step = (PICTURE_POINTS - 8) / len(animals)
     height = draws.between(15, 17) if len(animals) <= 4 else draws.between(9, 11)
     x = PICTURE_POINTS / 2 + draws.between(-30, 30)

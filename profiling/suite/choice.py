@@ -124,17 +124,17 @@ def _thermometer(draws: Draws, is_hard: bool) -> _Diagram:
 
 
 def _chain(draws: Draws, is_hard: bool) -> _Diagram:
-    """A food chain of four animals in large letters, or of six in small ones."""
-    count = 6 if is_hard else NUM_OPTIONS
-    animals = draws.some_of(ANIMALS, count + 1)
-    absent = animals.pop()
+    """A food chain of two to four animals in large letters, always upwards, or of six in small ones, either way."""
+    count = 6 if is_hard else draws.whole(2, 4)
+    known = draws.some_of(ANIMALS, max(count, NUM_OPTIONS) + 1)
+    animals = known[:count]
     asks_eater = draws.chance(0.5)
     place = draws.whole(0, count - 2) if asks_eater else draws.whole(1, count - 1)
     answer = animals[place + 1 if asks_eater else place - 1]
     asked = animals[place]
-    wrong = draws.some_of([animal for animal in [*animals, absent] if animal not in (asked, answer)], NUM_OPTIONS - 1)
+    wrong = draws.some_of([animal for animal in known if animal not in (asked, answer)], NUM_OPTIONS - 1)
     return _Diagram(
-        marks=chain_marks(draws, animals),
+        marks=chain_marks(draws, animals, goes_down=is_hard and draws.chance(0.5)),
         question=f"what eats the {asked}?" if asks_eater else f"what does the {asked} eat?",
         options=draws.some_of([answer, *wrong], NUM_OPTIONS),
         answer=answer,

@@ -23,7 +23,7 @@ class _Crowd(NamedTuple):
     smallest: float
 
 
-_EASY, _HARD = _Crowd(4, 1, 4, 26), _Crowd(7, 14, 26, 14)
+_EASY, _HARD = _Crowd(4, 1, 4, 26), _Crowd(6, 8, 16, 16)
 
 
 class _Query(NamedTuple):

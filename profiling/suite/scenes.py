@@ -1,11 +1,11 @@
-"""Scenes: colored shapes, with questions about color, shape, size, place and presence."""
+"""Scenes: colored shapes, with questions about color, shape, size, places and presence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from profiling.suite.draws import Draws
-from profiling.suite.marks import Picture, Shape
+from profiling.suite.marks import PICTURE_POINTS, Picture, Shape
 from profiling.suite.palette import BACKGROUND_NAMES
 from profiling.suite.puzzle import Puzzle, ten_answers
 from profiling.suite.sprites import SHAPES
@@ -22,9 +22,17 @@ from profiling.suite.things import (
 
 _LARGE_FRACTION = 0.86  # of the room that a thing has
 _SMALL_FRACTION = 0.54
+_MOST_EASY = 3  # things
 _OTHER_SPELLING = {"gray": "grey"}
 # Where one thing lies seen from another: axis, and whether it comes first there.
 RELATIONS: Final = {"left of": (0, True), "right of": (0, False), "above": (1, True), "below": (1, False)}
+# Names of the ninths of a picture, row by row.
+NINTHS: Final = (
+    ("top left", "top", "top right"),
+    ("left", "middle", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+_LEAST_CLEAR = 9  # points between a thing's middle and the edge of a ninth, so that nobody would name another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +49,7 @@ class _Scene:
 def make_scene(draws: Draws) -> Puzzle:
     """Make a puzzle of two or three large things (easy) or five or six small ones (hard)."""
     is_hard = draws.chance(0.5)
-    places = spread_out(draws, draws.whole(5, 6) if is_hard else draws.whole(2, 3))
+    places = spread_out(draws, draws.whole(5, 6) if is_hard else draws.whole(2, _MOST_EASY))
     kind = draws.one_of(tuple(_KINDS))
     scene = _KINDS[kind](draws, places)
     return Puzzle(
@@ -100,13 +108,15 @@ def _ask_biggest(draws: Draws, places: Places) -> _Scene:
 
 
 def _ask_presence(draws: Draws, places: Places) -> _Scene:
-    """Where the answer is no, another thing has the color and yet another the shape."""
+    """Where the answer is no, one thing has the color and another the shape; among few things none has either."""
     subject, *rest = draw_things(draws, len(places.xy))
     is_there = draws.chance(0.5)
+    colors, shapes = others(COLOR_NAMES, subject.color), others(SHAPES, subject.shape)
     if is_there:
         things = [subject, *rest]
+    elif len(places.xy) <= _MOST_EASY:
+        things = [draw_thing(draws, colors=colors, shapes=shapes) for _ in places.xy]
     else:
-        colors, shapes = others(COLOR_NAMES, subject.color), others(SHAPES, subject.shape)
         same_color = draw_thing(draws, colors=(subject.color,), shapes=shapes)
         same_shape = draw_thing(draws, colors=colors, shapes=(subject.shape,))
         things = [same_color, same_shape, *rest[1:]]
@@ -130,6 +140,18 @@ def _ask_neighbor(draws: Draws, places: Places) -> _Scene:
     order = sorted(range(len(things)), key=lambda i: places.xy[i][axis], reverse=not is_first)
     neighbor, subject = things[order[0]], things[order[1]]
     return _scene_of(draws, things, f"what shape is {relation} the {subject}?", neighbor.shape, subject)
+
+
+def _ask_place(draws: Draws, places: Places) -> _Scene:
+    things = draw_things(draws, len(places.xy))
+    clear = [i for i, xy in enumerate(places.xy) if min(map(_from_edge_of_ninth, xy)) > _LEAST_CLEAR]
+    chosen = draws.one_of(clear)
+    column, row = (int(3 * along / PICTURE_POINTS) for along in places.xy[chosen])
+    return _scene_of(draws, things, f"where is the {things[chosen]}?", NINTHS[row][column], things[chosen])
+
+
+def _from_edge_of_ninth(along: float) -> float:
+    return min(abs(along - edge * PICTURE_POINTS / 3) for edge in (1, 2))
 
 
 def _ask_size(draws: Draws, places: Places) -> _Scene:
@@ -162,4 +184,5 @@ _KINDS: dict[str, Callable[[Draws, Places], _Scene]] = {
     "relation": _ask_relation,
     "neighbor": _ask_neighbor,
     "size": _ask_size,
+    "place": _ask_place,
 }

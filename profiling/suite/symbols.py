@@ -61,7 +61,7 @@ PART_BOXES: Final = (
     (0.32, 0.8, 0.68, 0.94),
 )
 _SHRINKING = 0.88  # leaves room for turning
-NUM_SYMBOLS: Final = 800
+NUM_SYMBOLS: Final = 500
 _LINE_FRACTION = 0.055
 
 _ALL_PARTS = list(product(FRAMES, CORES, CROWNS, FEET))

@@ -1,5 +1,6 @@
 """Small tables with letters at rows and columns, and forms with a total."""
 
+from itertools import product
 from typing import Final
 
 from profiling.suite.draws import Draws, is_held_out
@@ -10,13 +11,15 @@ from profiling.suite.vocabulary import FOODS
 from profiling.suite.words import sign_word
 
 _HEADERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"  # no I and no O, which look like numbers
+# Rows and columns. Where there is one row or one column, half of the look-up is enough.
+_EASY_SIZES: Final = [size for size in product((1, 2, 3), repeat=2) if size != (1, 1)]
 _FORM_ROWS: Final = {False: (2, 2), True: (3, 5)}  # fewest and most foods, by whether it is hard
 _BACKGROUND_NAMES = ("mist", "sky", "lilac", "mint")
 _RULE_POINTS = 1.0
 
 
 def make_table(draws: Draws) -> Puzzle:
-    """Make a puzzle of a table of two or three rows or a short form (easy), or of a larger one (hard)."""
+    """Make a puzzle of a table of at most three rows and columns or a short form (easy), or of a larger one (hard)."""
     is_hard = draws.chance(0.5)
     return _make_form(draws, is_hard) if draws.chance(0.4) else _make_grid(draws, is_hard)
 
@@ -34,8 +37,7 @@ def _combination(value: int) -> str:
 
 
 def _make_grid(draws: Draws, is_hard: bool) -> Puzzle:
-    num_rows = draws.whole(4, 6) if is_hard else draws.whole(2, 3)
-    num_columns = draws.whole(4, 5) if is_hard else draws.whole(2, 3)
+    num_rows, num_columns = (draws.whole(4, 6), draws.whole(4, 5)) if is_hard else draws.one_of(_EASY_SIZES)
     headers = draws.some_of(_HEADERS, num_rows + num_columns)
     row_names, column_names = headers[:num_rows], headers[num_rows:]
     values = [[_value(draws) for _ in column_names] for _ in row_names]

@@ -26,11 +26,11 @@ HOMES: Final = (
 NUMBER_WORDS: Final = counts.NUMBER_WORDS[:10]
 PLURALS: Final = {shape: f"{shape}es" if shape.endswith("s") else f"{shape}s" for shape in (*SHAPES, "shape")}
 _QUESTION_WORDS = (
-    *("above", "an", "and", "are", "arrow", "bar", "below", "bigger", "biggest", "clock", "color", "column"),
-    *("describe", "does", "down", "eat", "eats", "form", "hour", "how", "is", "it", "left", "live", "many"),
-    *("minutes", "name", "next", "no", "number", "of", "on", "past", "picture", "point", "price", "right", "row"),
-    *("say", "shape", "shortest", "show", "sign", "smaller", "symbol", "tallest", "than", "the", "there"),
-    *("thermometer", "to", "total", "up", "value", "way", "what", "where", "which", "word", "yes"),
+    *("above", "an", "and", "are", "arrow", "bar", "below", "bigger", "biggest", "bottom", "clock", "color"),
+    *("column", "describe", "does", "down", "eat", "eats", "form", "hour", "how", "is", "it", "left", "live"),
+    *("many", "middle", "minutes", "name", "next", "no", "number", "of", "on", "past", "picture", "point", "price"),
+    *("right", "row", "say", "shape", "shortest", "show", "sign", "smaller", "symbol", "tallest", "than", "the"),
+    *("there", "thermometer", "to", "top", "total", "up", "value", "way", "what", "where", "which", "word", "yes"),
 )
 WORDS: Final = tuple(
     dict.fromkeys(
