@@ -1,0 +1,1 @@
+"""What controllers learn from and are judged by: outcomes of a profile, features, budgets, choosers and their report."""
