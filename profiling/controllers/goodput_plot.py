@@ -71,8 +71,7 @@ def _look(name: str, colors: Iterator[str]) -> dict[str, object]:
 
 def _draw_mean(axes: Axes, place: int, standing: Standing, look: Mapping[str, object]) -> None:
     goodput = standing.goodput
-    dashes = look.get("linestyle", "-")
-    axes.plot([goodput.low, goodput.high], [place, place], color=look["color"], linestyle=dashes, linewidth=1.6)
+    axes.plot([goodput.low, goodput.high], [place, place], color=look["color"], linewidth=1.6)
     axes.plot(goodput.value, place, marker="o", markersize=4.5, color=look["color"])
 
 

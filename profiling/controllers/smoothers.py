@@ -63,9 +63,9 @@ def knn(training: Requests, validation: Requests, budgets_ms: Sequence[float]) -
     index = NearestNeighbors().fit(scale(training.features))
 
     def policy_of_count(count: int) -> Policy:
-        def policy(requests: Requests, budgets_ms: Sequence[float]) -> Codes:
+        def policy(requests: Requests, asked_ms: Sequence[float]) -> Codes:
             weights = index.kneighbors_graph(scale(requests.features), n_neighbors=count) / count
-            return choose_by(lambda values_MS: np.asarray(weights @ values_MS), training.outcomes, requests, budgets_ms)
+            return choose_by(lambda values_MS: np.asarray(weights @ values_MS), training.outcomes, requests, asked_ms)
 
         return policy
 
