@@ -1,1 +1,1 @@
-"""What controllers learn from and are judged by: outcomes of a profile, features, budgets, choosers and their report."""
+"""What controllers learn from and are judged by: outcomes of a profile, features, budgets, choosers, their report."""
