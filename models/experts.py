@@ -1,7 +1,7 @@
 """A mixture of experts whose number of experts per token is an argument of the call."""
 
-# Shape suffixes: T = tokens, D = width of the model, E = experts, K = experts per token, F = hidden width of an
-# expert, R = T * K rows, one for each (token, chosen expert).
+# Shape suffixes: B = requests, S = new tokens, T = B * S, D = width of the model, E = experts, K = experts per token,
+# F = hidden width of an expert, R = T * K rows, one for each (token, chosen expert).
 
 from typing import Any, cast
 
@@ -27,19 +27,25 @@ class Router(nn.Module):
         self.match_mass = config.match_router_mass
         self.linear = nn.Linear(config.hidden_dim, config.num_experts, bias=False)
 
-    def forward(self, x_TD: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    def forward(self, x_TD: Tensor, top_k: int, token_top_k_T: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Route tokens.
 
         Args:
             x_TD: ``(tokens, width)``.
             top_k: Experts per token.
+            token_top_k_T: ``(tokens,)``: experts of each token, up to ``top_k``, where tokens differ.
 
         Returns:
-            Weights ``(tokens, top_k)`` in the dtype of ``x_TD`` and expert indices ``(tokens, top_k)``.
+            Weights ``(tokens, top_k)`` in the dtype of ``x_TD`` and expert indices ``(tokens, top_k)``. A choice that a
+            token is not given has weight 0 and, as its index, the number of experts.
         """
         probability_TE = self.linear(x_TD).softmax(dim=-1, dtype=torch.float32)
         weight_TK, expert_TK = probability_TE.topk(top_k, dim=-1)
-        if self.match_mass and top_k != self.trained_top_k:
+        if token_top_k_T is not None:
+            is_surplus_TK = torch.arange(top_k, device=x_TD.device) >= token_top_k_T[:, None]
+            weight_TK = weight_TK.masked_fill(is_surplus_TK, 0.0)
+            expert_TK = expert_TK.masked_fill(is_surplus_TK, probability_TE.shape[1])
+        if self.match_mass and (top_k != self.trained_top_k or token_top_k_T is not None):
             trained_mass_T1 = probability_TE.topk(self.trained_top_k, dim=-1).values.sum(dim=-1, keepdim=True)
             weight_TK = weight_TK * (trained_mass_T1 / weight_TK.sum(dim=-1, keepdim=True))
         return weight_TK.to(x_TD.dtype), expert_TK
@@ -58,8 +64,15 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(config.num_experts, 2 * config.ffn_dim, config.hidden_dim))
         self.down = nn.Parameter(torch.empty(config.num_experts, config.hidden_dim, config.ffn_dim))
 
-    def forward(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
-        """Sum the chosen experts' outputs, weighted: ``(tokens, width)`` in and out."""
+    def forward(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor, *, is_ragged: bool = False) -> Tensor:
+        """Sum the chosen experts' outputs, weighted: ``(tokens, width)`` in and out.
+
+        With ``is_ragged`` some choices are none, see ``Router``; their rows are not multiplied.
+        """
+        if is_ragged:
+            if x_TD.is_cuda and self._can_group(x_TD) and not torch.is_grad_enabled():
+                return self._grouped(x_TD, weight_TK, expert_TK, is_ragged=True)
+            return self._loop(x_TD, weight_TK, expert_TK)
         if torch.is_grad_enabled() and self._can_group(x_TD):
             return self._trained(x_TD, weight_TK, expert_TK)
         # Compiled, the gathered weights are multiplied as they are read: nothing is copied, on the CPU neither.
@@ -82,13 +95,15 @@ class Experts(nn.Module):
         out_RD = torch.bmm(self.down[expert_R], (F.silu(gate) * up).unsqueeze(-1)).squeeze(-1)
         return torch.bmm(weight_TK.unsqueeze(1), out_RD.view(num_tokens, top_k, -1)).squeeze(1)
 
-    def _grouped(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
+    def _grouped(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor, *, is_ragged: bool = False) -> Tensor:
         num_tokens, top_k = expert_TK.shape
         expert_R, order_R = expert_TK.flatten().sort(stable=True)
         end_E = self._group_ends(expert_R)
         x_RD = x_TD[order_R // top_k]
         gate, up = F.grouped_mm(x_RD, self.gate_up.transpose(1, 2), offs=end_E).chunk(2, dim=-1)
         out_RD = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=end_E)
+        if is_ragged:  # choices that are none come last, and nothing was written to their rows
+            out_RD = out_RD.masked_fill((expert_R == len(self.down))[:, None], 0.0)
         # Back to the tokens' order, so that the sum over a token's experts is one product without atomics.
         unsorted_RD = torch.empty_like(out_RD).index_copy(0, order_R, out_RD)
         return torch.bmm(weight_TK.unsqueeze(1), unsorted_RD.view(num_tokens, top_k, -1)).squeeze(1)
@@ -120,6 +135,8 @@ class Experts(nn.Module):
         weight_R1 = weight_TK.flatten()[order_R].unsqueeze(1)
         start = 0
         for expert, count in zip(experts.tolist(), counts.tolist(), strict=True):
+            if expert == len(self.down):  # choices that are none come last
+                break
             rows = slice(start, start + count)
             start += count
             gate, up = F.linear(x_TD[token_R[rows]], self.gate_up[expert]).chunk(2, dim=-1)
@@ -155,9 +172,17 @@ class MoE(nn.Module):
         self.router = Router(config)
         self.experts = Experts(config)
 
-    def forward(self, x_BSD: Tensor, top_k: int) -> Tensor:
-        """Run the mixture: ``(batch, sequence, width)`` in and out."""
+    def forward(self, x_BSD: Tensor, top_k: int, token_top_k_BS: Tensor | None = None) -> Tensor:
+        """Run the mixture: ``(batch, sequence, width)`` in and out.
+
+        Args:
+            x_BSD: The tokens.
+            top_k: Experts per token.
+            token_top_k_BS: ``(batch, sequence)``: experts of each token, up to ``top_k``, where tokens differ.
+        """
         x_TD = x_BSD.flatten(0, 1)
-        weight_TK, expert_TK = self.router(x_TD, top_k)
-        out: Tensor = self.experts(x_TD, weight_TK, expert_TK).view_as(x_BSD)
+        token_top_k_T = None if token_top_k_BS is None else token_top_k_BS.flatten()
+        weight_TK, expert_TK = self.router(x_TD, top_k, token_top_k_T)
+        is_ragged = token_top_k_BS is not None
+        out: Tensor = self.experts(x_TD, weight_TK, expert_TK, is_ragged=is_ragged).view_as(x_BSD)
         return out

@@ -23,10 +23,10 @@ class ModelInputs:
         patch_mask: ``(batch, crops, patches)``, float32: share of each patch that shows the image. Rows of -1 occur in
             the released models' inputs and mean "partly padded".
         token_index: ``(batch, crops, tokens)``, int64: position in ``input_ids`` of each pooled token, negative where
-            the token is dropped.
+            the token is dropped. Alone it says where vision tokens are that were made before.
 
     Raises:
-        ValueError: If some, but not all, of an image's three tensors are given.
+        ValueError: If crops or their mask are given without the other two.
     """
 
     input_ids: Tensor
@@ -36,8 +36,10 @@ class ModelInputs:
 
     def __post_init__(self) -> None:
         parts = {"crops": self.crops, "patch_mask": self.patch_mask, "token_index": self.token_index}
+        if self.crops is None and self.patch_mask is None:
+            return
         missing = [name for name, tensor in parts.items() if tensor is None]
-        if 0 < len(missing) < len(parts):
+        if missing:
             raise ValueError(
                 f"inputs: crops, patch_mask and token_index belong together, got no {' and no '.join(missing)}"
             )
@@ -58,6 +60,16 @@ class ModelInputs:
         if self.token_index is None:
             return torch.zeros(len(self.input_ids), dtype=torch.int64, device=self.input_ids.device)
         return (self.token_index >= 0).flatten(1).sum(dim=1)
+
+    @property
+    def is_vision(self) -> Tensor:
+        """``(batch, sequence)`` bool: at which ids an image feature reaches the language model."""
+        batch, length = self.input_ids.shape
+        found_BS = torch.zeros(batch, length + 1, dtype=torch.bool, device=self.input_ids.device)
+        if self.token_index is not None:
+            index = self.token_index.flatten(1)
+            found_BS.scatter_(1, torch.where(index < 0, length, index), True)  # dropped tokens go behind the sequence
+        return found_BS[:, :length]
 
     @property
     def num_crops(self) -> Tensor:

@@ -1,7 +1,7 @@
 """The three runtime knobs: image tier, experts per token, active blocks. Arguments of a call, never model state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 Tiling = Literal["upper_bound", "target"]
@@ -34,6 +34,50 @@ class Tier:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertCounts:
+    """What a level of top_k means where it is not the same number of experts for every token in every block.
+
+    Args:
+        text: Experts of a text token in each block of the model, generated tokens included.
+        vision: Experts of a vision token in each block.
+
+    Raises:
+        ValueError: If the two are not of one length, or a number is below 1.
+    """
+
+    text: tuple[int, ...]
+    vision: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.text) != len(self.vision) or not self.text:
+            raise ValueError(
+                f"experts: text and vision must name as many blocks, got {len(self.text)} and {len(self.vision)}"
+            )
+        if min(self.text + self.vision) < 1:
+            raise ValueError(f"experts: must be 1 or more in every block, got {min(self.text + self.vision)}")
+
+    @classmethod
+    def uniform(cls, top_k: int, num_blocks: int) -> "ExpertCounts":
+        """Give every token the same number of experts in every block."""
+        return cls(text=(top_k,) * num_blocks, vision=(top_k,) * num_blocks)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether it is one number."""
+        return len(set(self.text + self.vision)) == 1
+
+    def check(self, *, num_blocks: int, num_experts: int) -> None:
+        """Check the numbers against the shape of a model.
+
+        Raises:
+            ValueError: If the model has another number of blocks, or not so many experts.
+        """
+        if len(self.text) != num_blocks:
+            raise ValueError(f"experts: must name {num_blocks} blocks (the model's), got {len(self.text)}")
+        check_top_k(max(self.text + self.vision), num_experts=num_experts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnobSetting:
     """What one request runs with.
 
@@ -41,6 +85,7 @@ class KnobSetting:
         tier: Name of the image tier.
         top_k: Experts per token; 0 for a dense model.
         active_blocks: Sorted indices of the transformer blocks that run. The others are skipped and own no cache.
+        experts: What top_k means, where it is but the name of a level.
 
     Raises:
         ValueError: If the blocks are empty, unsorted, repeated or negative, or top_k is negative.
@@ -49,6 +94,7 @@ class KnobSetting:
     tier: str
     top_k: int
     active_blocks: tuple[int, ...]
+    experts: ExpertCounts | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 0:
@@ -63,6 +109,14 @@ class KnobSetting:
         """How many blocks run."""
         return len(self.active_blocks)
 
+    def text_top_k(self, block: int) -> int:
+        """Return how many experts a text token is given in a block."""
+        return self.top_k if self.experts is None else self.experts.text[block]
+
+    def vision_top_k(self, block: int) -> int:
+        """Return how many experts a vision token is given in a block."""
+        return self.top_k if self.experts is None else self.experts.vision[block]
+
     def check(self, *, num_blocks: int, num_experts: int) -> None:
         """Check the setting against the shape of a model.
 
@@ -72,6 +126,8 @@ class KnobSetting:
         if self.active_blocks[-1] >= num_blocks:
             raise ValueError(f"active_blocks: the model has blocks 0 to {num_blocks - 1}, got {self.active_blocks[-1]}")
         check_top_k(self.top_k, num_experts=num_experts)
+        if self.experts is not None:
+            self.experts.check(num_blocks=num_blocks, num_experts=num_experts)
 
 
 def check_top_k(top_k: int, *, num_experts: int) -> None:
@@ -94,14 +150,17 @@ class KnobGrid:
         tiers: Image tiers, cheapest first.
         top_k: Experts per token, fewest first; ``(0,)`` for a dense model.
         blocks_by_count: Which blocks run, for each number of active blocks. The sets need not nest.
+        experts_by_top_k: What levels of top_k mean, where that is not the same number for every token and block.
 
     Raises:
-        ValueError: If a knob has no level, a level repeats, or a set of blocks has another size than its key says.
+        ValueError: If a knob has no level, a level repeats, a set of blocks has another size than its key says, or a
+            meaning is given for no level.
     """
 
     tiers: tuple[Tier, ...]
     top_k: tuple[int, ...]
     blocks_by_count: Mapping[int, tuple[int, ...]]
+    experts_by_top_k: Mapping[int, ExpertCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         levels_by_knob: dict[str, Sequence[object]] = {
@@ -115,6 +174,9 @@ class KnobGrid:
         for count, blocks in self.blocks_by_count.items():
             if len(blocks) != count:
                 raise ValueError(f"blocks_by_count[{count}]: must name {count} blocks, got {blocks}")
+        strangers = sorted(set(self.experts_by_top_k) - set(self.top_k))
+        if strangers:
+            raise ValueError(f"experts_by_top_k: expected some of top_k, {list(self.top_k)}, got {strangers[0]}")
 
     def tier(self, name: str) -> Tier:
         """Return a tier by its name.
@@ -140,24 +202,30 @@ class KnobGrid:
         ):
             if level not in levels:
                 raise ValueError(f"{knob}: must be one of {', '.join(map(str, levels))}, got {level}")
-        return KnobSetting(tier=tier, top_k=top_k, active_blocks=self.blocks_by_count[num_active_blocks])
+        return self._setting(tier, top_k, self.blocks_by_count[num_active_blocks])
 
     def to_json(self) -> dict[str, Any]:
         """Return what a ``config.json`` keeps under ``GRID_KEY``."""
-        return {
+        content = {
             "tiers": [asdict(tier) for tier in self.tiers],
             "top_k": list(self.top_k),
             "blocks_by_count": {str(count): list(blocks) for count, blocks in self.blocks_by_count.items()},
         }
+        if self.experts_by_top_k:
+            content["experts_by_top_k"] = {str(top_k): asdict(each) for top_k, each in self.experts_by_top_k.items()}
+        return content
 
     def settings(self) -> list[KnobSetting]:
         """Return every setting, tiers outermost, then top_k, then blocks."""
         return [
-            KnobSetting(tier=tier.name, top_k=top_k, active_blocks=blocks)
+            self._setting(tier.name, top_k, blocks)
             for tier in self.tiers
             for top_k in self.top_k
             for blocks in self.blocks_by_count.values()
         ]
+
+    def _setting(self, tier: str, top_k: int, blocks: tuple[int, ...]) -> KnobSetting:
+        return KnobSetting(tier=tier, top_k=top_k, active_blocks=blocks, experts=self.experts_by_top_k.get(top_k))
 
 
 def spread_blocks(num_blocks: int, num_active_blocks: int) -> tuple[int, ...]:
@@ -217,6 +285,10 @@ def own_grid(hf_config: Mapping[str, Any], *, source: str = "config.json") -> Kn
             tiers=tuple(Tier(**tier) for tier in content["tiers"]),
             top_k=tuple(content["top_k"]),
             blocks_by_count={int(count): tuple(blocks) for count, blocks in content["blocks_by_count"].items()},
+            experts_by_top_k={
+                int(top_k): ExpertCounts(text=tuple(each["text"]), vision=tuple(each["vision"]))
+                for top_k, each in content.get("experts_by_top_k", {}).items()
+            },
         )
     except (AttributeError, KeyError, TypeError) as err:
         raise ValueError(f"{source}: {GRID_KEY}: not a grid of tiers, top_k and blocks_by_count: {err!r}") from err

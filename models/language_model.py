@@ -4,7 +4,7 @@
 # G = key/value heads, K = width of a head, V = vocabulary.
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.config import MolmoConfig
 from models.experts import MoE
+from models.knobs import ExpertCounts
 from models.kv_cache import KVCache
 
 # cuDNN's attention builds a plan for each new length of the cache, tens of milliseconds every time, and a cache grows
@@ -42,6 +43,26 @@ def rotate(heads_BSHK: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenExperts:
+    """Experts per token, where they are not one number for all blocks.
+
+    Args:
+        counts: Numbers of each block.
+        is_vision: ``(batch, sequence)`` bool: which tokens are vision tokens; none if ``None``.
+    """
+
+    counts: ExpertCounts
+    is_vision: Tensor | None
+
+    def of_block(self, block: int) -> tuple[int, Tensor | None]:
+        """Return the most experts of a token, and, where tokens differ, those of each: ``(batch, sequence)``."""
+        text, vision = self.counts.text[block], self.counts.vision[block]
+        if self.is_vision is None or text == vision:
+            return text, None
+        return max(text, vision), torch.where(self.is_vision, vision, text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shared:
     """What the blocks of one forward pass share.
 
@@ -49,13 +70,15 @@ class Shared:
         angles: Cosine and sine of the tokens' positions.
         mask: Bool, true where a token may see another; broadcasts to ``(batch, heads, sequence, cached)``.
         cache: Keys and values of earlier tokens.
-        top_k: Experts per token.
+        top_k: Experts per token; of the block at hand, where blocks differ.
+        token_top_k: ``(batch, sequence)``: experts of each token, up to ``top_k``, where tokens differ.
     """
 
     angles: tuple[Tensor, Tensor]
     mask: Tensor | None
     cache: KVCache | None
     top_k: int
+    token_top_k: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -116,7 +139,7 @@ class MLP(nn.Module):
         self.up_gate = nn.Linear(config.hidden_dim, 2 * config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, config.hidden_dim, bias=False)
 
-    def forward(self, x_BSD: Tensor, top_k: int) -> Tensor:  # top_k: the signature of MoE
+    def forward(self, x_BSD: Tensor, *_: int | Tensor | None) -> Tensor:  # what MoE is told
         """Transform each token: ``(batch, sequence, width)`` in and out."""
         up, gate = self.up_gate(x_BSD).chunk(2, dim=-1)
         out: Tensor = self.down(F.silu(gate) * up)
@@ -137,7 +160,7 @@ class Block(nn.Module):
     def forward(self, x_BSD: Tensor, shared: Shared, slot: int) -> Tensor:
         """Run the block: ``(batch, sequence, width)`` in and out. ``slot`` is its place among the active blocks."""
         x_BSD = self.add_attention(x_BSD, self.attention(self.attention_input(x_BSD), shared, slot))
-        return self.add_ffn(x_BSD, self.ffn(self.ffn_input(x_BSD), shared.top_k))
+        return self.add_ffn(x_BSD, self.ffn(self.ffn_input(x_BSD), shared.top_k, shared.token_top_k))
 
     def attention_input(self, x_BSD: Tensor) -> Tensor:
         """Return what attention is given."""
@@ -182,7 +205,7 @@ class LanguageModel(nn.Module):
         positions_BS: Tensor,
         *,
         active_blocks: Sequence[int],
-        top_k: int,
+        top_k: int | TokenExperts,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         run_block: RunBlock = nn.Module.__call__,
@@ -193,7 +216,7 @@ class LanguageModel(nn.Module):
             x_BSD: ``(batch, sequence, width)`` embedded tokens.
             positions_BS: ``(batch, sequence)`` position of each token.
             active_blocks: Indices of the blocks that run.
-            top_k: Experts per token.
+            top_k: Experts per token: one number, or those of each block.
             mask: Bool, true where a token may see another; broadcasts to ``(batch, heads, sequence, cached)``. Without
                 it, tokens see those before them.
             cache: Where keys and values of earlier tokens lie and of these are put.
@@ -216,7 +239,7 @@ class LanguageModel(nn.Module):
         positions_BS: Tensor,
         *,
         active_blocks: Sequence[int],
-        top_k: int,
+        top_k: int | TokenExperts,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         run_block: RunBlock = nn.Module.__call__,
@@ -229,7 +252,11 @@ class LanguageModel(nn.Module):
         Returns:
             ``(batch, sequence, width)`` hidden states that further blocks may go on from.
         """
-        shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=top_k)
+        most = top_k if isinstance(top_k, int) else 0  # else each block has its own
+        shared = Shared(angles=self.rotary(positions_BS), mask=mask, cache=cache, top_k=most)
         for slot, index in enumerate(active_blocks, start=first_slot):
+            if isinstance(top_k, TokenExperts):
+                most, token_top_k_BS = top_k.of_block(index)
+                shared = replace(shared, top_k=most, token_top_k=token_top_k_BS)
             x_BSD = run_block(self.blocks[index], x_BSD, shared, slot)
         return x_BSD

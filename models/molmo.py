@@ -13,7 +13,7 @@ from models.config import MolmoConfig
 from models.connector import Connector
 from models.inputs import ModelInputs, is_crop
 from models.knobs import STANDARD_TIERS, KnobSetting
-from models.language_model import LanguageModel
+from models.language_model import LanguageModel, TokenExperts
 from models.stages import PREFILL, PROJECTOR, VISION_ENCODER, stage
 from models.vision import VisionEncoder
 
@@ -118,7 +118,7 @@ class Molmo(nn.Module):
                 self.embed(inputs, vision_tokens),
                 token_positions(inputs) if positions is None else positions,
                 active_blocks=setting.active_blocks,
-                top_k=setting.top_k,
+                top_k=token_experts(setting, inputs),
                 mask=None if mask is None else mask[:, None],
             )
             logits: Tensor = self.language_model.head(hidden_BSD)
@@ -130,3 +130,10 @@ def token_positions(inputs: ModelInputs) -> Tensor:
     if len(inputs.input_ids) == 1:  # never padded
         return torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device)[None]
     return (inputs.valid.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def token_experts(setting: KnobSetting, inputs: ModelInputs | None = None) -> int | TokenExperts:
+    """Say how many experts the tokens of prompts are given; without them, those of text alone."""
+    if setting.experts is None:
+        return setting.top_k
+    return TokenExperts(counts=setting.experts, is_vision=None if inputs is None else inputs.is_vision)

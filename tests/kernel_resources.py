@@ -33,6 +33,7 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     config, tiles = released_config("molmoe-1b-0924"), Tiles()
     width = {"D": config.hidden_dim, "D_P": config.hidden_dim}
     ranks = {"E": config.num_experts, "E_P": config.num_experts, "K": config.top_k, "MASS_K": 0}
+    ranks_by_kind = {"TEXT_K": config.top_k, "VISION_K": config.top_k - 1, **ranks}
     heads = {"H": config.num_heads, "HALF": config.head_dim // 2, "HALF_P": config.head_dim // 2}
     ffn, vocabulary = config.ffn_dim, config.embedding_size
     parts = triton.cdiv(vocabulary, tiles.vocabulary_part)
@@ -43,7 +44,8 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
     }
     attended = dict.fromkeys(("qkv", "cosines", "sines", "partial", "out"), ACTIVATION)
     norms = {"query_norm": WEIGHT, "key_norm": WEIGHT, "cache": WEIGHT}
-    chosen = dict.fromkeys(("num_tokens", "expert", "place", "row_of", "counts"), COUNT) | {"weight": ACTIVATION}
+    integers = ("num_tokens", "is_vision", "expert", "place", "row_of", "counts", "ends")
+    chosen = dict.fromkeys(integers, COUNT) | {"weight": ACTIVATION}
     return [
         (linear.embed, {"token": ID, "table": WEIGHT, "x": ACTIVATION}, width),
         *(
@@ -105,9 +107,9 @@ def cases() -> list[tuple[Any, dict[str, str], dict[str, int]]]:
             {**attended, **norms, "qkv": WEIGHT, "query": WEIGHT, "num_tokens": COUNT},
             {**heads, "H_P": config.num_heads, **width},
         ),
-        (prefill.route, {**chosen, "logits": WEIGHT}, {"TOKENS": 8, **ranks}),
-        (prefill.dispatch, {**chosen, "y": WEIGHT, "rows": WEIGHT, "ends": COUNT}, {**ranks, **width}),
-        (prefill.gate, {"gate_up": WEIGHT, "hidden": WEIGHT, "num_tokens": COUNT}, {"F": ffn, "F_P": ffn, **ranks}),
+        (prefill.route, {**chosen, "logits": WEIGHT}, {"TOKENS": 8, **ranks_by_kind}),
+        (prefill.dispatch, {**chosen, "y": WEIGHT, "rows": WEIGHT}, {**ranks, **width}),
+        (prefill.gate, {**chosen, "gate_up": WEIGHT, "hidden": WEIGHT}, {"F": ffn, "F_P": ffn, **ranks}),
         (
             prefill.combine,
             {**chosen, "rows": WEIGHT, "x": WEIGHT},

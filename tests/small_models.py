@@ -8,7 +8,7 @@ import torch
 from models.checkpoint import load_molmo
 from models.config import MolmoConfig, VisionConfig
 from models.inputs import ModelInputs
-from models.knobs import KnobSetting
+from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo
 from tests.helpers import GOLDEN
 
@@ -21,13 +21,20 @@ def golden_model(variant: str) -> Molmo:
     return load_molmo(str(GOLDEN / variant))
 
 
-def setting_of(model: Molmo, *, top_k: int | None = None, blocks: tuple[int, ...] | None = None) -> KnobSetting:
+def setting_of(
+    model: Molmo,
+    *,
+    top_k: int | None = None,
+    blocks: tuple[int, ...] | None = None,
+    experts: ExpertCounts | None = None,
+) -> KnobSetting:
     """Build a setting that differs from the full one in what is given."""
     full = model.full_setting
     return KnobSetting(
         tier=full.tier,
         top_k=full.top_k if top_k is None else top_k,
         active_blocks=full.active_blocks if blocks is None else blocks,
+        experts=experts,
     )
 
 

@@ -52,7 +52,7 @@ class CompiledEngine:
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
         """Compile what these settings run; the first block stands for all."""
         weight = self._model.language_model.head.weight
-        for top_k in sorted({setting.top_k for setting in settings}):
+        for top_k in sorted({setting.text_top_k(block) for setting in settings for block in setting.active_blocks}):
             setting = replace(self._model.full_setting, top_k=top_k, active_blocks=(0,))
             for length in _PROMPTS:
                 prompt = ModelInputs(input_ids=torch.zeros(1, length, dtype=torch.int64, device=weight.device))
@@ -82,7 +82,8 @@ class CompiledEngine:
 class CompiledBlock:
     """Run a block in compiled parts: up to attention, and from there on.
 
-    The experts of many tokens run as they do uncompiled: how many tokens an expert gets is known only then.
+    The experts of many tokens run as they do uncompiled: how many tokens an expert gets is known only then. So does
+    all behind attention where tokens have different numbers of experts.
 
     Args:
         backend: Compiler.
@@ -103,7 +104,11 @@ class CompiledBlock:
         heads = self._begin(block, x_1TD, cosine, sine)
         query_BSHK, key_BSGK, value_BSGK = (part.view(batch, length, *part.shape[2:]) for part in heads)
         mixed_1TD = block.attention.mix(query_BSHK, key_BSGK, value_BSGK, shared, slot).reshape(1, -1, width)
-        if isinstance(block.ffn, MoE) and batch * length * shared.top_k > MAX_GATHERED_ROWS:
+        if isinstance(block.ffn, MoE) and shared.token_top_k is not None:
+            x_1TD = block.add_attention(x_1TD, block.attention.out(mixed_1TD))
+            ffn_1TD = block.ffn(block.ffn_input(x_1TD), shared.top_k, shared.token_top_k.reshape(1, -1))
+            x_1TD = block.add_ffn(x_1TD, ffn_1TD)
+        elif isinstance(block.ffn, MoE) and batch * length * shared.top_k > MAX_GATHERED_ROWS:
             x_1TD, y_TD, weight_TE, expert_TE = self._route(block, x_1TD, mixed_1TD, shared.top_k)
             x_1TD = block.add_ffn(x_1TD, block.ffn.experts(y_TD, weight_TE, expert_TE)[None])
         else:

@@ -12,7 +12,7 @@ from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
 from models.language_model import RunBlock
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo, token_experts, token_positions
 
 
 class EagerEngine:
@@ -87,7 +87,7 @@ class EagerRequest:
             language_model.embed(token_B[:, None]),
             self._positions_B1,
             active_blocks=self._setting.active_blocks,
-            top_k=self._setting.top_k,
+            top_k=token_experts(self._setting),
             mask=mask,
             cache=self._cache,
             run_block=self._run_block,
@@ -135,7 +135,7 @@ def prefill(
         x_BSD,
         token_positions(inputs),
         active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
+        top_k=token_experts(setting, inputs),
         cache=cache,
         run_block=run_block,
     )

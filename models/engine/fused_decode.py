@@ -28,6 +28,7 @@ class Workspace:
         cosine: ``(capacity, head_dim / 2)`` float32; ``sine`` likewise.
         prompt: ``(capacity, width)`` in the weights' type: the prompt on its way through the blocks.
         num_tokens: ``(1,)`` int32: how many of its tokens are real.
+        is_vision: ``(capacity,)`` int32: which of them are vision tokens; up to date only where it is asked for.
         counts: ``(experts,)`` int32 zeros between blocks: how many of its tokens chose each expert.
         token: ``(1,)`` int64: the token to run next.
         position: ``(1,)`` int32: how many tokens are cached.
@@ -41,6 +42,7 @@ class Workspace:
     sine: Tensor
     prompt: Tensor
     num_tokens: Tensor
+    is_vision: Tensor
     counts: Tensor
     token: Tensor
     position: Tensor
@@ -79,6 +81,7 @@ class Workspace:
             sine=sine[0, :, 0].contiguous(),
             prompt=weight.new_zeros(capacity, config.hidden_dim),
             num_tokens=integers(1),
+            is_vision=integers(capacity),
             counts=integers(config.num_experts),
             token=integers(1, dtype=torch.int64),
             position=integers(1),
@@ -151,7 +154,7 @@ class FusedDecode:
             block = self._language_model.blocks[index]
             assert isinstance(block, Block)
             self._attention(block, index, width)
-            self._experts(block, width)
+            self._experts(block, self._setting.text_top_k(index), width)
         norm, head = self._language_model.norm, self._language_model.head
         self._norm_linear(norm.weight, head.weight, workspace.logits, tiles.head, width)
         parts = len(scratch["high"])
@@ -212,11 +215,10 @@ class FusedDecode:
             **self._overlap,
         )
 
-    def _experts(self, block: Block, width: dict[str, int]) -> None:
+    def _experts(self, block: Block, top_k: int, width: dict[str, int]) -> None:
         config, scratch, tiles = self._config, self._workspace.scratch, self._workspace.tiles
         moe = block.ffn
         assert isinstance(moe, MoE)
-        top_k = self._setting.top_k
         norm = block.ffn_norm.weight
         programs = triton.cdiv(config.hidden_dim, tiles.out.rows)
         expert_kernels.project_and_route[(programs,)](

@@ -17,13 +17,14 @@ from models.language_model import Block
 from models.molmo import Molmo
 
 _ROUTED_TOKENS: Final = 8  # a program
+_TopK = tuple[int, int]  # of text and of vision tokens
 
 
 class FusedPrefill:
     """Run prompts through any blocks and leave their keys and values in a workspace.
 
     Each block is thirteen calls, of the library or of a kernel. They are recorded when a block is first met with a
-    top_k and a padded length, so that any choice of blocks is a sequence of replays.
+    top_k of text and vision tokens and a padded length, so that any choice of blocks is a sequence of replays.
 
     Args:
         model: A mixture of experts without what ``support.unsupported`` names.
@@ -41,7 +42,7 @@ class FusedPrefill:
         self._multiple = multiple
         self._width = {"D": config.hidden_dim, "D_P": triton.next_power_of_2(config.hidden_dim)}
         self._ranks = {"E": config.num_experts, "E_P": triton.next_power_of_2(config.num_experts)}
-        self._replays: dict[tuple[int, int, int], Call] = {}
+        self._replays: dict[tuple[int, _TopK, int], Call] = {}
 
     def warm_up(self, setting: KnobSetting) -> None:
         """Record the setting's blocks for prompts of every length."""
@@ -49,17 +50,20 @@ class FusedPrefill:
         for length in sorted(lengths, reverse=True):  # so that the memory of the longest serves all
             self._replays_of(setting, length)
 
-    def run(self, x_SD: Tensor, setting: KnobSetting) -> Tensor:
+    def run(self, x_SD: Tensor, setting: KnobSetting, is_vision_S: Tensor | None = None) -> Tensor:
         """Return the logits behind the last token, ``(1, embedding_size)``.
 
         Args:
             x_SD: ``(tokens, width)`` embedded prompt, of at most the workspace's capacity.
             setting: Top_k and active blocks.
+            is_vision_S: ``(tokens,)`` bool: which are vision tokens; read only where these have a top_k of their own.
         """
         num_tokens, workspace = len(x_SD), self.workspace
         replays = self._replays_of(setting, self._padded(num_tokens))  # recording runs a block, so before all else
         workspace.prompt[:num_tokens].copy_(x_SD)
         workspace.num_tokens.fill_(num_tokens)
+        if is_vision_S is not None:
+            workspace.is_vision[:num_tokens].copy_(is_vision_S)
         workspace.counts.zero_()  # they are zeros already, unless a request was broken off
         for replay in replays:
             replay()
@@ -72,16 +76,19 @@ class FusedPrefill:
         return min(-(-num_tokens // step) * step, self.workspace.capacity)
 
     def _replays_of(self, setting: KnobSetting, length: int) -> list[Call]:
-        return [self._replay(index, setting.top_k, length) for index in setting.active_blocks]
+        return [
+            self._replay(index, (setting.text_top_k(index), setting.vision_top_k(index)), length)
+            for index in setting.active_blocks
+        ]
 
-    def _replay(self, index: int, top_k: int, length: int) -> Call:
+    def _replay(self, index: int, top_k: _TopK, length: int) -> Call:
         key = (index, top_k, length)
         if key not in self._replays:
             self._replays[key] = self._record(lambda: self._block(index, top_k, length))
         return self._replays[key]
 
     @torch.inference_mode()  # also where an engine is warmed up outside of it: a recording has no gradients
-    def _block(self, index: int, top_k: int, length: int) -> None:
+    def _block(self, index: int, top_k: _TopK, length: int) -> None:
         block = self._language_model.blocks[index]
         assert isinstance(block, Block)
         x_SD = self.workspace.prompt[:length]
@@ -118,29 +125,32 @@ class FusedPrefill:
         mixed_SD = mixed_1HSK[0].transpose(0, 1).reshape(num_tokens, -1)
         x_SD.addmm_(mixed_SD, attention.out.weight.T)
 
-    def _mixture(self, block: Block, top_k: int, x_SD: Tensor) -> None:
+    def _mixture(self, block: Block, top_k: _TopK, x_SD: Tensor) -> None:
         """Add the experts' outputs to ``x_SD``."""
         config, real, counts_E = self._config, self.workspace.num_tokens, self.workspace.counts
         moe = block.ffn
         assert isinstance(moe, MoE)
         y_SD = block.ffn_norm(x_SD)
-        num_tokens = len(x_SD)
-        weight_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.float32)
-        expert_SK = torch.empty(num_tokens, top_k, device=x_SD.device, dtype=torch.int32)
+        num_tokens, most = len(x_SD), max(top_k)
+        weight_SK = torch.empty(num_tokens, most, device=x_SD.device, dtype=torch.float32)
+        expert_SK = torch.empty(num_tokens, most, device=x_SD.device, dtype=torch.int32)
         place_SK, row_SK = torch.empty_like(expert_SK), torch.empty_like(expert_SK)
         kernels.route[(triton.cdiv(num_tokens, _ROUTED_TOKENS),)](
             moe.router.linear(y_SD),
             real,
+            self.workspace.is_vision,
             weight_SK,
             expert_SK,
             place_SK,
             counts_E,
-            K=top_k,
+            K=most,
+            TEXT_K=top_k[0],
+            VISION_K=top_k[1],
             MASS_K=config.top_k if config.match_router_mass else 0,
             TOKENS=_ROUTED_TOKENS,
             **self._ranks,
         )
-        rows_RD = x_SD.new_empty(num_tokens * top_k, config.hidden_dim)
+        rows_RD = x_SD.new_empty(num_tokens * most, config.hidden_dim)
         ends_E = torch.empty_like(counts_E)
         kernels.dispatch[(num_tokens,)](
             y_SD,
@@ -151,15 +161,15 @@ class FusedPrefill:
             rows_RD,
             row_SK,
             ends_E,
-            K=top_k,
+            K=most,
             **self._width,
             **self._ranks,
         )
         gate_up_R2F = F.grouped_mm(rows_RD, moe.experts.gate_up.transpose(1, 2), offs=ends_E)
         hidden_RF = x_SD.new_empty(len(rows_RD), config.ffn_dim)
         ffn_p = triton.next_power_of_2(config.ffn_dim)
-        kernels.gate[(len(rows_RD),)](gate_up_R2F, real, hidden_RF, F=config.ffn_dim, F_P=ffn_p, K=top_k)
+        kernels.gate[(len(rows_RD),)](gate_up_R2F, ends_E, hidden_RF, F=config.ffn_dim, F_P=ffn_p, E=config.num_experts)
         out_RD = F.grouped_mm(hidden_RF, moe.experts.down.transpose(1, 2), offs=ends_E)
         kernels.combine[(num_tokens,)](
-            out_RD, weight_SK, row_SK, real, counts_E, x_SD, K=top_k, **self._width, **self._ranks
+            out_RD, weight_SK, row_SK, real, counts_E, x_SD, K=most, **self._width, **self._ranks
         )

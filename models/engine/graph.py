@@ -59,7 +59,7 @@ class GraphEngine:
         self._vision = RecordedVision(model.vision_encoder, self._record)
         self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
         self._prefill = FusedPrefill(model, self._workspace, self._record)
-        self._replays: dict[tuple[int, tuple[int, ...]], Call] = {}
+        self._replays: dict[tuple[tuple[int, ...], tuple[int, ...]], Call] = {}
         self._lock = Lock()
         self._last_request: torch.cuda.Event | None = None
         self._said: set[str] = set()
@@ -125,7 +125,8 @@ class GraphEngine:
         return prompt.dtype == torch.bfloat16 or not prompt.is_cuda
 
     def _replay(self, setting: KnobSetting) -> Call:
-        key = (setting.top_k, setting.active_blocks)
+        blocks = setting.active_blocks
+        key = (tuple(setting.text_top_k(block) for block in blocks), blocks)
         if key not in self._replays:
             self._workspace.reset()
             self._replays[key] = self._record(FusedDecode(self._model, setting, self._workspace).run)
@@ -167,7 +168,8 @@ class GraphRequest:
         """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""
         num_tokens = x_BSD.shape[1]
         if self._prefill is not None:
-            logits_1V = self._prefill.run(x_BSD[0], self._setting)
+            is_vision_S = None if self._setting.experts is None else inputs.is_vision[0]
+            logits_1V = self._prefill.run(x_BSD[0], self._setting, is_vision_S)
         else:
             cache = allocate_cache(self._model, self._setting, batch_size=1, capacity=num_tokens)
             logits_1V = prefill(self._model, inputs, x_BSD, self._setting, cache)

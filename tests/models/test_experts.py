@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,44 @@ def test_three_ways_to_run_experts_agree(num_tokens: int, top_k: int) -> None:
         assert experts._can_group(x)
         for run in (experts._gathered, experts._grouped):
             assert (run(x, weight, chosen) - loop).abs().max() < 0.02 * loop.abs().max()
+
+
+@pytest.mark.parametrize("matches", [False, True])
+def test_tokens_with_fewer_experts_are_as_if_run_by_themselves(*, matches: bool) -> None:
+    _, moe = mixture(match_router_mass=matches)
+    x = torch.randn(1, 8, 32)
+    counts = torch.tensor([[3, 1, 1, 3, 2, 1, 3, 1]])
+    with torch.no_grad():
+        found = moe(x, 3, counts)
+        alone = torch.cat([moe(x[:, i : i + 1], int(count)) for i, count in enumerate(counts[0])], dim=1)
+    torch.testing.assert_close(found, alone)
+
+
+def test_experts_that_a_token_is_not_given_are_not_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, moe = mixture()
+    rows: list[int] = []
+
+    def counted(x: Tensor, weight: Tensor) -> Tensor:
+        rows.append(len(x))
+        return F.linear(x, weight)
+
+    monkeypatch.setattr("models.experts.F", SimpleNamespace(linear=counted, silu=F.silu))
+    x, counts = torch.randn(6, 32), torch.tensor([4, 1, 1, 2, 1, 1])
+    weight, chosen = moe.router(x, 4, counts)
+    rows.clear()
+    moe.experts(x, weight, chosen, is_ragged=True)
+    assert sum(rows) == 2 * int(counts.sum())  # into the experts, and out of them
+
+
+def test_groups_leave_out_what_a_token_is_not_given() -> None:
+    _, moe = mixture()
+    moe = moe.bfloat16()
+    x, counts = torch.randn(9, 32, dtype=torch.bfloat16), torch.tensor([4, 1, 1, 2, 1, 1, 3, 4, 1])
+    with torch.no_grad():
+        weight, chosen = moe.router(x, 4, counts)
+        loop = moe.experts._loop(x, weight, chosen)
+        grouped = moe.experts._grouped(x, weight, chosen, is_ragged=True)
+    assert (grouped - loop).abs().max() < 0.02 * loop.abs().max()
 
 
 def test_gathering_and_looping_agree_closely_in_float32() -> None:

@@ -64,6 +64,15 @@ def test_requests_with_and_without_image_do_not_mix() -> None:
         collate([text(1), tiny_inputs(tiny_config())])
 
 
+def test_vision_tokens_are_where_features_go() -> None:
+    index = torch.tensor([[[1, 3, -100]], [[0, -1, 2]]])
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, -1]])
+    inputs = ModelInputs(input_ids=ids, token_index=index)
+    assert inputs.is_vision.tolist() == [[False, True, False, True], [True, False, True, False]]
+    assert inputs.is_vision.sum(dim=1).tolist() == inputs.num_vision_tokens.tolist()
+    assert not ModelInputs(input_ids=ids).is_vision.any()
+
+
 @pytest.mark.parametrize("missing", ["crops", "patch_mask", "token_index"])
 def test_a_part_of_an_image_is_refused(missing: str) -> None:
     inputs = tiny_inputs(tiny_config())

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from models.knobs import (
     GRID_KEY,
     MOLMOE_1B_GRID,
+    ExpertCounts,
     KnobGrid,
     KnobSetting,
     Tier,
@@ -146,3 +147,47 @@ def test_a_models_own_grid_is_read_as_it_was_written() -> None:
 def test_a_broken_grid_names_its_file(content: object) -> None:
     with pytest.raises(ValueError, match=r"x.json: knob_grid: not a grid of tiers, top_k and blocks_by_count"):
         own_grid({GRID_KEY: content}, source="x.json")
+
+
+def test_a_level_without_a_meaning_is_the_same_number_everywhere() -> None:
+    setting = KnobSetting(tier="only", top_k=3, active_blocks=(0, 2))
+    assert (setting.text_top_k(2), setting.vision_top_k(2)) == (3, 3)
+    assert ExpertCounts.uniform(3, 4) == ExpertCounts(text=(3, 3, 3, 3), vision=(3, 3, 3, 3))
+    assert ExpertCounts.uniform(3, 4).is_uniform
+    assert not ExpertCounts(text=(3, 3), vision=(2, 3)).is_uniform
+
+
+def test_a_level_with_a_meaning_keeps_its_name_and_goes_through_json() -> None:
+    experts = ExpertCounts(text=(5, 4, 3), vision=(1, 2, 3))
+    grid = KnobGrid(tiers=(TIER,), top_k=(2, 3), blocks_by_count={2: (0, 2)}, experts_by_top_k={3: experts})
+    uniform, other = grid.settings()
+    assert uniform == KnobSetting(tier="only", top_k=2, active_blocks=(0, 2))
+    assert other == grid.setting(tier="only", top_k=3, num_active_blocks=2)
+    assert (other.top_k, other.text_top_k(0), other.vision_top_k(1)) == (3, 5, 2)
+    assert len({uniform, other}) == 2
+    assert own_grid({GRID_KEY: json.loads(json.dumps(grid.to_json()))}) == grid
+
+
+@pytest.mark.parametrize(
+    ("text", "vision", "message"),
+    [
+        ((1, 2), (1,), "experts: text and vision must name as many blocks, got 2 and 1"),
+        ((), (), "experts: text and vision must name as many blocks, got 0 and 0"),
+        ((1, 2), (1, 0), "experts: must be 1 or more in every block, got 0"),
+    ],
+)
+def test_impossible_numbers_of_experts_are_refused(
+    text: tuple[int, ...], vision: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExpertCounts(text=text, vision=vision)
+
+
+def test_numbers_of_experts_must_fit_the_model() -> None:
+    setting = KnobSetting(tier="only", top_k=2, active_blocks=(0,), experts=ExpertCounts(text=(2, 9), vision=(2, 1)))
+    with pytest.raises(ValueError, match=r"experts: must name 3 blocks \(the model's\), got 2"):
+        setting.check(num_blocks=3, num_experts=9)
+    with pytest.raises(ValueError, match="top_k: must be 1 to 8"):
+        setting.check(num_blocks=2, num_experts=8)
+    with pytest.raises(ValueError, match=r"experts_by_top_k: expected some of top_k, \[2\], got 3"):
+        KnobGrid(tiers=(TIER,), top_k=(2,), blocks_by_count={1: (0,)}, experts_by_top_k={3: ExpertCounts.uniform(3, 2)})

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from models.checkpoint import load_molmo
 from models.checkpoint_layout import checkpoint_layout
 from models.inputs import ModelInputs, collate
-from models.knobs import KnobSetting
+from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo, token_positions
 from models.stages import observe
 from tests.helpers import GOLDEN, IMAGE_CASES, VARIANTS, GoldenCase, golden_case, golden_inputs
@@ -120,6 +121,36 @@ def test_the_full_setting_is_the_plain_model_bit_for_bit(num_experts: int, match
         expected = plain_logits(model, inputs)
         assert torch.equal(model(inputs), expected)
         assert torch.equal(model(inputs, setting=model.full_setting), expected)
+
+
+def test_a_uniform_meaning_of_top_k_is_the_plain_number_bit_for_bit() -> None:
+    model = tiny_molmo(num_experts=4, top_k=2)
+    inputs = tiny_inputs(model.config)
+    uniform = replace(model.full_setting, top_k=4, experts=ExpertCounts.uniform(2, 2))
+    with torch.inference_mode():
+        assert torch.equal(model(inputs, setting=uniform), model(inputs))
+
+
+def test_vision_tokens_and_blocks_may_have_experts_of_their_own() -> None:
+    """A block whose vision tokens have other experts changes those tokens and what comes after them, nothing before."""
+    model = tiny_molmo(num_experts=4, top_k=2)
+    inputs = tiny_inputs(model.config)
+    first = int(inputs.is_vision[0].int().argmax())
+    with torch.inference_mode():
+        plain = model(inputs)
+        for experts in (
+            ExpertCounts(text=(2, 2), vision=(1, 2)),
+            ExpertCounts(text=(2, 2), vision=(2, 4)),
+        ):
+            other = model(inputs, setting=replace(model.full_setting, experts=experts))
+            torch.testing.assert_close(other[:, :first], plain[:, :first])
+            assert (other - plain)[:, first].abs().max() > 1e-3
+        per_block = replace(model.full_setting, experts=ExpertCounts(text=(4, 1), vision=(4, 1)))
+        x = model.embed(inputs, model.encode_images(inputs))
+        positions = token_positions(inputs)
+        hidden = model.language_model.run_blocks(x, positions, active_blocks=(0,), top_k=4)
+        hidden = model.language_model(hidden, positions, active_blocks=(1,), top_k=1)
+        assert torch.equal(model(inputs, setting=per_block), model.language_model.head(hidden))
 
 
 def test_a_skipped_block_is_the_identity() -> None:

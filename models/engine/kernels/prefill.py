@@ -90,6 +90,7 @@ def place_heads(
 def route(
     logits,
     num_tokens,
+    is_vision,
     weight,
     expert,
     place,
@@ -97,6 +98,8 @@ def route(
     E: tl.constexpr,
     E_P: tl.constexpr,
     K: tl.constexpr,
+    TEXT_K: tl.constexpr,
+    VISION_K: tl.constexpr,
     MASS_K: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
@@ -106,12 +109,16 @@ def route(
 
     Args:
         logits: ``(tokens, E)`` of the router.
-        weight: ``(tokens, K)`` float32, written; ``expert`` and ``place`` likewise, int32.
+        is_vision: ``(tokens,)`` int32: 1 for vision tokens, which are given VISION_K experts, 0 for others, TEXT_K.
+        weight: ``(tokens, K)`` float32, written; ``expert`` and ``place`` likewise, int32. An expert that a token is
+            not given is called E.
         counts: ``(E,)`` int32 zeros; afterwards how many tokens chose each expert.
+        K: The larger of TEXT_K and VISION_K.
         MASS_K: Scale the weights to the sum that so many of the largest would have; 0 leaves them.
     """
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     is_real = token < tl.load(num_tokens)
+    own_k = tl.where(tl.load(is_vision + token, mask=is_real, other=0) > 0, VISION_K, TEXT_K)
     e = tl.arange(0, E_P)
     inside = is_real[:, None] & (e < E)[None, :]
     logit = tl.load(logits + token[:, None] * E + e[None, :], mask=inside, other=0.0).to(tl.float32)
@@ -133,11 +140,13 @@ def route(
         share = tl.exp(best - highest)
         if MASS_K > 0:
             trained += share if j < MASS_K else 0.0
-            kept += share if j < K else 0.0
+            kept += tl.where(j < own_k, share, 0.0)
         if j < K:
             shares = shares + (share,)  # noqa: RUF005 (a tuple of Triton)
-            tl.store(expert + token * K + j, index, mask=is_real)
-            tl.store(place + token * K + j, tl.atomic_add(counts + index, 1, mask=is_real, sem="relaxed"), mask=is_real)
+            is_given = is_real & (j < own_k)
+            tl.store(expert + token * K + j, tl.where(is_given, index, E), mask=is_real)
+            turn = tl.atomic_add(counts + index, 1, mask=is_given, sem="relaxed")
+            tl.store(place + token * K + j, turn, mask=is_given)
     if MASS_K > 0:
         scale *= trained / kept
     for j in tl.static_range(K):
@@ -166,8 +175,8 @@ def dispatch(
         y: ``(tokens, D)``.
         place: As ``route`` left it; ``counts`` likewise.
         rows: ``(tokens * K, D)``, written.
-        row_of: ``(tokens, K)`` int32: the row of each choice, written. Not in ``place``'s memory: one thread could
-            write it before another has read it.
+        row_of: ``(tokens, K)`` int32: the row of each choice, -1 where it is none, written. Not in ``place``'s
+            memory: one thread could write it before another has read it.
         ends: ``(E,)`` int32: where each expert's rows end, written.
     """
     token = tl.program_id(0).to(tl.int64)
@@ -180,17 +189,17 @@ def dispatch(
         vector = tl.load(y + token * D + column, mask=column < D, other=0.0)
         for j in tl.static_range(K):
             at = token * K + j
-            start = tl.sum(tl.where(e < tl.load(expert + at), count, 0), axis=0)
-            row = start + tl.load(place + at)
-            tl.store(rows + row.to(tl.int64) * D + column, vector, mask=column < D)
-            tl.store(row_of + at, row)
+            chosen = tl.load(expert + at)
+            row = tl.sum(tl.where(e < chosen, count, 0), axis=0) + tl.load(place + at, mask=chosen < E, other=0)
+            tl.store(rows + row.to(tl.int64) * D + column, vector, mask=(column < D) & (chosen < E))
+            tl.store(row_of + at, tl.where(chosen < E, row, -1))
 
 
 @triton.jit
-def gate(gate_up, num_tokens, hidden, F: tl.constexpr, F_P: tl.constexpr, K: tl.constexpr):
-    """``hidden = silu(gate) * up`` of rows ``(2 * F,)``, gate first."""
+def gate(gate_up, ends, hidden, F: tl.constexpr, F_P: tl.constexpr, E: tl.constexpr):
+    """``hidden = silu(gate) * up`` of rows ``(2 * F,)``, gate first, up to where the last expert's rows end."""
     row = tl.program_id(0).to(tl.int64)
-    if row < tl.load(num_tokens) * K:
+    if row < tl.load(ends + E - 1):
         column = tl.arange(0, F_P)
         inside = column < F
         gates = tl.load(gate_up + row * 2 * F + column, mask=inside, other=0.0).to(tl.float32)
@@ -223,6 +232,6 @@ def combine(
         total = tl.load(x + token * D + column, mask=inside, other=0.0).to(tl.float32)
         for j in tl.static_range(K):
             row = tl.load(row_of + token * K + j).to(tl.int64)
-            part = tl.load(rows + row * D + column, mask=inside, other=0.0).to(tl.float32)
+            part = tl.load(rows + row * D + column, mask=inside & (row >= 0), other=0.0).to(tl.float32)
             total += tl.load(weight + token * K + j) * part
         tl.store(x + token * D + column, total.to(x.dtype.element_ty), mask=inside)

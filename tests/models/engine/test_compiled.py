@@ -12,7 +12,7 @@ from models.engine import EagerEngine, make_engine
 from models.engine.compiled import CompiledEngine
 from models.generation import Generation, generate
 from models.inputs import ModelInputs, collate
-from models.knobs import KnobSetting
+from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo
 from tests.helpers import IMAGE_CASES, VARIANTS, golden_case, golden_inputs
 from tests.small_models import LOGIT_TOLERANCE, golden_model, setting_of, tiny_inputs, tiny_molmo
@@ -96,6 +96,15 @@ def test_blocks_settings_lengths_and_batches_share_what_was_compiled_ahead() -> 
     requests = [words(1), words(3), words(16), *pictures, collate(pictures), collate([words(2), words(5)])]
     assert_answers_as_eagerly(engine, model, requests, settings)
     assert compiled.frame_count == num_compiled
+
+
+def test_levels_with_a_meaning_are_answered_as_eagerly() -> None:
+    model = mixture()
+    engine = CompiledEngine(model, backend=CompileCounterWithBackend("eager"))
+    experts = ExpertCounts(text=(1, 5, 2, 3), vision=(4, 1, 2, 1))
+    pictures = [tiny_inputs(model.config, num_crops=crops, num_words=crops) for crops in (1, 3)]
+    requests = [words(3), pictures[0], collate(pictures)]
+    assert_answers_as_eagerly(engine, model, requests, [setting_of(model, experts=experts)])
 
 
 @pytest.mark.parametrize("changes", [{"norm_after": True, "qk_norm": True}, {"num_kv_heads": 2, "qkv_bias": True}])

@@ -11,11 +11,11 @@ from models.engine.fused_decode import Workspace
 from models.engine.fused_prefill import FusedPrefill
 from models.engine.recording import Call, Record
 from models.inputs import ModelInputs
-from models.knobs import KnobSetting
+from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo
 from tests.engine_models import DEVICE, HALF_TYPES, broken_mixture, mixture, prompt
 from tests.helpers import golden_inputs
-from tests.small_models import setting_of
+from tests.small_models import setting_of, tiny_inputs, tiny_molmo
 
 PADDING = 8
 
@@ -34,7 +34,7 @@ def fused(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     length = inputs.input_ids.shape[1]
     fused_prefill = fused_prefill or make_prefill(model, capacity=length + 3)
-    logits = fused_prefill.run(model.embed(inputs, model.encode_images(inputs))[0], setting)
+    logits = fused_prefill.run(model.embed(inputs, model.encode_images(inputs))[0], setting, inputs.is_vision[0])
     return logits, fused_prefill.workspace.cache[list(setting.active_blocks), ..., :length, :]
 
 
@@ -58,6 +58,13 @@ def test_every_setting_gives_the_logits_and_the_cache_of_the_modules(top_k: int,
 def test_a_picture_is_read_as_by_the_modules() -> None:
     model = mixture()
     assert_as_the_modules(model, golden_inputs("moe", "img_tiny").to(DEVICE), setting_of(model, blocks=(0, 2)))
+
+
+@pytest.mark.parametrize("matches", [False, True])
+def test_vision_tokens_and_blocks_may_have_experts_of_their_own(*, matches: bool) -> None:
+    model = tiny_molmo(num_experts=8, top_k=3, num_blocks=3, qk_norm=True, match_router_mass=matches).to(DEVICE)
+    inputs = tiny_inputs(model.config).to(DEVICE)
+    assert_as_the_modules(model, inputs, setting_of(model, experts=ExpertCounts(text=(1, 7, 4), vision=(5, 2, 4))))
 
 
 def test_one_token_is_a_prompt_too() -> None:

@@ -12,7 +12,7 @@ from models.engine.graph import GraphEngine
 from models.engine.recording import Call, CudaGraphs
 from models.generation import Generation, Sampling, generate
 from models.inputs import ModelInputs, collate
-from models.knobs import KnobSetting
+from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo
 from tests.engine_models import DEVICE, TILES, mixture, prompt
 from tests.small_models import setting_of, tiny_inputs, tiny_molmo
@@ -87,6 +87,25 @@ def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -
     assert (
         recorder.num_recorded == 1 + 2 * RECORDS_PROMPTS + 2
     )  # the step, two blocks of prefills, two numbers of crops
+
+
+def test_levels_with_a_meaning_are_answered_as_eagerly(recorder: Recorder) -> None:
+    model = tiny_molmo(num_experts=4, top_k=2, qk_norm=True).to(DEVICE)
+    engine = GraphEngine(model, capacity=24, tiles=TILES, record=recorder)
+    inputs = tiny_inputs(model.config, num_crops=2, seed=1).to(DEVICE)
+    answers = []
+    for experts in (None, ExpertCounts(text=(4, 1), vision=(1, 1)), ExpertCounts(text=(4, 1), vision=(4, 1))):
+        setting = setting_of(model, experts=experts)
+        plain = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True)
+        ours = generate(model, inputs, setting=setting, max_new_tokens=3, keep_logits=True, engine=engine)
+        assert_equal(ours, plain)
+        answers.append(ours.logits)
+    assert answers[1] is not None
+    assert answers[2] is not None
+    assert not torch.equal(answers[1], answers[2])
+    # Steps of two settings (the last two differ for vision tokens only), the crops, and blocks of prefills: two
+    # uniform ones, two of the second setting, and one of the third, whose other block is the second's.
+    assert recorder.num_recorded == 2 + 1 + (2 + 2 + 1) * RECORDS_PROMPTS
 
 
 def test_settings_are_recorded_ahead(model: Molmo, engine: GraphEngine, recorder: Recorder) -> None:
