@@ -1,6 +1,7 @@
 """What chooses a setting for each request: rewards, objectives and networks. Nothing here reads a file."""
 
 from models.controllers.controller import Controller
+from models.controllers.decider import Decider, decide
 from models.controllers.draw import Draw
 from models.controllers.feedback import Feedback
 from models.controllers.grid_shape import GridShape, grid_shape
@@ -14,6 +15,7 @@ from models.controllers.two_stage import SettingNetwork, TierNetwork, TwoStage
 __all__ = [
     "BudgetStates",
     "Controller",
+    "Decider",
     "Draw",
     "FactorisedHeads",
     "Feedback",
@@ -29,6 +31,7 @@ __all__ = [
     "TierNetwork",
     "TwoStage",
     "choose",
+    "decide",
     "grid_shape",
     "masked_log_prob",
     "remaining_blocks",
