@@ -4,10 +4,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from models.deadline import Deadline
 from models.engine.base import Engine, EngineRequest
 from models.engine.eager import EagerEngine
 from models.inputs import ModelInputs
@@ -47,10 +49,12 @@ class Generation:
     Args:
         token_ids: ``(batch, new_tokens)``; a stop token is included, and rows that stopped earlier go on with it.
         logits: ``(batch, new_tokens, embedding_size)`` that each token was chosen from, where asked for.
+        is_truncated: Whether a deadline ended an answer that had not met a stop token, nor its last allowed token.
     """
 
     token_ids: Tensor
     logits: Tensor | None
+    is_truncated: bool = False
 
 
 class _Chooser:
@@ -76,6 +80,25 @@ class _Chooser:
 
 
 @torch.inference_mode()
+def encode_images(model: Molmo, inputs: ModelInputs, *, engine: Engine | None = None) -> Tensor | None:
+    """Turn a batch's crops into vision tokens as the engine does it, so that a setting may be chosen afterwards.
+
+    Marks the stages of vision encoder and projector.
+
+    Args:
+        model: The model.
+        inputs: The requests, on the model's device.
+        engine: An engine of this model; the eager one if ``None``.
+
+    Returns:
+        ``(batch, crops, tokens, width)`` to give to ``generate``, or ``None`` without images.
+    """
+    engine = engine or EagerEngine(model)
+    with engine.request(model.full_setting, batch_size=len(inputs.input_ids), capacity=1) as request:
+        return model.encode_images(inputs, vision_encoder=request.vision_encoder)
+
+
+@torch.inference_mode()
 def generate(
     model: Molmo,
     inputs: ModelInputs,
@@ -86,10 +109,17 @@ def generate(
     sampling: Sampling | None = None,
     keep_logits: bool = False,
     engine: Engine | None = None,
+    vision_tokens: Tensor | None = None,
+    deadline: Deadline | None = None,
 ) -> Generation:
     """Answer a batch of requests, all with one setting.
 
     Marks the stages of ``models.stages``. Without stop tokens nothing waits for the device between tokens.
+
+    With a deadline, no step begins that is not expected to end in time. The host asks after each token, when it has
+    looked for a stop token and so waited for the device: ``now + token_ms <= at_s``, or ``now + 2 * token_ms`` where an
+    engine runs ahead and the step before is still under way. The prefill and its token always run. A batch ends
+    together.
 
     Args:
         model: The model.
@@ -100,54 +130,91 @@ def generate(
         sampling: How to draw tokens; greedy if ``None``.
         keep_logits: Whether to return the logits of each step.
         engine: An engine of this model; the eager one if ``None``.
+        vision_tokens: What ``encode_images`` made of these inputs; made here if ``None``.
+        deadline: When to end answers that are not over.
 
     Raises:
-        ValueError: If the prompt is empty, no token may be generated, the positions do not suffice, or the setting does
-            not fit the model.
+        ValueError: If the prompt is empty, no token may be generated, the positions do not suffice, the setting does
+            not fit the model, or a deadline comes without stop tokens.
     """
     setting = model.checked(setting)
     batch, prompt_length = inputs.input_ids.shape
-    capacity = prompt_length + max_new_tokens
-    if prompt_length == 0:
-        raise ValueError("input_ids: a request needs at least one id, got none")
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens: must be 1 or more, got {max_new_tokens}")
-    if capacity > model.config.max_position_embeddings:
-        raise ValueError(
-            f"max_new_tokens: prompt of {prompt_length} tokens + {max_new_tokens} exceeds the model's "
-            f"{model.config.max_position_embeddings} positions"
-        )
+    _check(model, prompt_length, max_new_tokens)
+    if deadline is not None and not stop_token_ids:
+        raise ValueError("deadline: needs stop tokens, or the host would not know when a token is there")
     device = model.language_model.head.weight.device
     choose = _Chooser(sampling, device)
-    tokens: list[Tensor] = []
-    kept: list[Tensor] = []
     engine = engine or EagerEngine(model)
+    capacity = prompt_length + max_new_tokens
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
-        vision_tokens = model.encode_images(inputs, vision_encoder=request.vision_encoder)
+        if vision_tokens is None:
+            vision_tokens = model.encode_images(inputs, vision_encoder=request.vision_encoder)
         with stage(PREFILL):
             request.prefill(inputs, model.embed(inputs, vision_tokens))
             token_B = choose(request)
         with stage(DECODE):
             stops = _Stops(stop_token_ids, device, reads_later=request.runs_ahead)
-            while True:
-                token_B = stops.replace_finished(token_B)
-                tokens.append(token_B.clone())  # the next step may overwrite it
-                if keep_logits:
-                    kept.append(request.logits.clone())
-                if len(tokens) == max_new_tokens:
-                    break
-                stops.look_at(token_B)
-                if not request.runs_ahead and stops.all_finished():
-                    break
-                request.step(token_B)
-                if request.runs_ahead and stops.all_finished():
-                    break  # what the step computes is not read
-                token_B = choose(request)
+            limits = _Limits(max_new_tokens=max_new_tokens, deadline=deadline)
+            steps = _decode(request, token_B, choose, stops, limits, keep_logits=keep_logits)
     with torch.inference_mode(mode=False):  # so that a training step may use what was generated
         return Generation(
-            token_ids=torch.stack(tokens, dim=1),
-            logits=torch.stack(kept, dim=1) if keep_logits else None,
+            token_ids=torch.stack(steps.tokens, dim=1),
+            logits=torch.stack(steps.logits, dim=1) if keep_logits else None,
+            is_truncated=steps.is_truncated,
         )
+
+
+def _check(model: Molmo, prompt_length: int, max_new_tokens: int) -> None:
+    if prompt_length == 0:
+        raise ValueError("input_ids: a request needs at least one id, got none")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: must be 1 or more, got {max_new_tokens}")
+    if prompt_length + max_new_tokens > model.config.max_position_embeddings:
+        raise ValueError(
+            f"max_new_tokens: prompt of {prompt_length} tokens + {max_new_tokens} exceeds the model's "
+            f"{model.config.max_position_embeddings} positions"
+        )
+
+
+class _Limits(NamedTuple):
+    """What ends an answer that meets no stop token."""
+
+    max_new_tokens: int
+    deadline: Deadline | None
+
+
+class _Steps(NamedTuple):
+    """What was decoded, one tensor a token."""
+
+    tokens: list[Tensor]
+    logits: list[Tensor]
+    is_truncated: bool
+
+
+def _decode(
+    request: EngineRequest, token_B: Tensor, choose: _Chooser, stops: "_Stops", limits: _Limits, *, keep_logits: bool
+) -> _Steps:
+    """Go on from the prefill's token until an answer is over."""
+    tokens: list[Tensor] = []
+    kept: list[Tensor] = []
+    while True:
+        token_B = stops.replace_finished(token_B)
+        tokens.append(token_B.clone())  # the next step may overwrite it
+        if keep_logits:
+            kept.append(request.logits.clone())
+        if len(tokens) == limits.max_new_tokens:
+            return _Steps(tokens, kept, is_truncated=False)
+        stops.look_at(token_B)
+        # A deadline needs to know when the prefill is over; from then on an engine may run ahead.
+        waits = not request.runs_ahead or (limits.deadline is not None and len(tokens) == 1)
+        if waits and stops.all_finished():
+            return _Steps(tokens, kept, is_truncated=False)
+        if limits.deadline is not None and not limits.deadline.allows(1 if waits else 2):
+            return _Steps(tokens, kept, is_truncated=not stops.all_finished())
+        request.step(token_B)
+        if request.runs_ahead and stops.all_finished():
+            return _Steps(tokens, kept, is_truncated=False)  # what the step computes is not read
+        token_B = choose(request)
 
 
 class _Stops:
