@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_modules.answer_metrics import MeanScore
-from lightning_modules.checkpoints import check_maker, check_sizes, stamp
+from lightning_modules.checkpoints import check_maker, check_sizes, read_checkpoint, stamp
 from lightning_modules.elastic import ElasticDraw
 from lightning_modules.routing import RoutingRecorder, balance_loss, z_loss
 from models.config import MolmoConfig, changed_hf_config
@@ -25,7 +25,7 @@ from models.knobs import GRID_KEY, KnobSetting, spread_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import SnapshotTokenizer, SpecialTokens, load_tokenizer
-from models.trainable import TrainableMolmo
+from models.trainable import TrainableMolmo, TrainingLogits, converted
 from profiling.answers import answer_batch, score_answers, spot_settings
 from profiling.vlm_batch import IGNORED, VLMBatch
 
@@ -36,7 +36,8 @@ class VLMModule(LightningModule):
     """Teach a Molmo to answer questions about pictures.
 
     The loss is the cross-entropy of the answers' tokens; for mixtures the routers' balance and z-loss are added, and,
-    where pictures are labelled, the cross-entropy of what each patch shows, with a weight that falls to zero.
+    where there are pictures, the cross-entropies of where each vision token lies and, where pictures are labelled, of
+    what each patch shows, with a weight that falls to zero.
 
     Weights are kept in float32 and converted to ``dtype`` in each step, so the model runs as it is served. Autocast
     would keep the residual stream in float32 and hide the grouped kernels from the experts.
@@ -57,13 +58,16 @@ class VLMModule(LightningModule):
         dtype: What the model computes in.
         balance_weight: Weight of the routers' balance.
         z_weight: Weight of the routers' z-loss.
-        label_weight: Weight of what patches show, at first.
+        label_weight: Weight of what patches show, and of where vision tokens lie, at first.
         label_steps: Steps until it is zero.
         compiles: Compile the attention layers and the vision encoder; the first steps then take a minute longer.
         seed: Of the settings drawn.
+        initial: A checkpoint of this module whose weights a fit starts from. One that goes on starts from its own, and
+            its checkpoints need no other.
 
     Raises:
-        ValueError: If the shape is not one of a Molmo, the tokenizer does not fit it, or has no such levels.
+        ValueError: If the shape is not one of a Molmo, the tokenizer does not fit it, or has no such levels; when a fit
+            starts, if ``initial`` is no checkpoint of this module or of another shape.
     """
 
     scheduler_interval = "step"
@@ -87,9 +91,10 @@ class VLMModule(LightningModule):
         label_steps: int = 3000,
         compiles: bool = False,
         seed: int = 42,
+        initial: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="initial")
         config = MolmoConfig.from_hf(changed_hf_config(base, shape), source="shape")
         self.network = TrainableMolmo(config, num_labels)
         initialize(self.network.molmo)
@@ -108,6 +113,7 @@ class VLMModule(LightningModule):
         self._draw = ElasticDraw(
             grid=self.grid, full=full, full_fraction=full_fraction if is_elastic else 1.0, seed=seed
         )
+        self._initial = initial
         self._routing = RoutingRecorder(self.network)
         self._rate = _Rate()
         self._processors: dict[torch.device, MolmoProcessor] = {}
@@ -122,6 +128,14 @@ class VLMModule(LightningModule):
         """Return the logits of every position."""
         logits: Tensor = self.network.molmo(inputs, setting=setting)
         return logits
+
+    def on_fit_start(self) -> None:
+        """Start from the weights of another run."""
+        if self._initial is not None:
+            checkpoint = read_checkpoint(self._initial)
+            check_maker(checkpoint, type(self).__name__, source=self._initial)
+            check_sizes(checkpoint, self)
+            self.load_state_dict(checkpoint["state_dict"])
 
     def training_step(self, batch: VLMBatch, batch_idx: int) -> Tensor:
         """Learn the answers of a batch with one setting."""
@@ -175,6 +189,7 @@ class VLMModule(LightningModule):
         """Refuse another module's checkpoint, or one of another shape."""
         check_maker(checkpoint, type(self).__name__)
         check_sizes(checkpoint, self)
+        self._initial = None
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -188,30 +203,37 @@ class VLMModule(LightningModule):
         """Compute the parts of the loss, weighted."""
         inputs, layout = self._processor().from_batch(batch.text_ids, batch.images, tier=self.grid.tier(setting.tier))
         num_text_ids = batch.text_ids.shape[1]
-        weights = {name: parameter.to(self.compute_dtype) for name, parameter in self.network.named_parameters()}
-        logits_BSV, label_logits = functional_call(
+        logits: TrainingLogits = functional_call(
             self.network,
-            weights,
+            self._weights(),
             (inputs, setting),
             {"num_text_ids": num_text_ids, "wants_labels": label_weight > 0},
             tie_weights=False,
         )
         losses = {
-            "answers": F.cross_entropy(logits_BSV.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED)
+            "answers": F.cross_entropy(logits.text.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED)
         }
-        if self.network.patch_labels is not None and label_logits is not None:
-            losses["labels"] = label_weight * self.network.patch_labels.loss(label_logits, batch.cells, layout)
+        if self.network.patch_labels is not None and logits.labels is not None:
+            losses["labels"] = label_weight * self.network.patch_labels.loss(logits.labels, batch.cells, layout)
+        if logits.places is not None:
+            losses["places"] = label_weight * self.network.token_places.loss(logits.places, layout)
         return losses | self._routing_losses(inputs.valid.flatten().float())
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return the parameters in the type that is computed in."""
+        parameters = dict(self.network.named_parameters())
+        if self.compute_dtype == torch.float32:
+            return dict(parameters)
+        return dict(zip(parameters, converted(parameters.values(), self.compute_dtype), strict=True))
 
     def _routing_losses(self, is_token_T: Tensor) -> dict[str, Tensor]:
         logits, chosen = self._routing.take()
         if not logits:
             return {}
-        balance = [balance_loss(*of_router, is_token_T) for of_router in zip(logits, chosen, strict=True)]
-        z = [z_loss(logits_TE, is_token_T) for logits_TE in logits]
+        logits_RTE = torch.stack(logits)
         return {
-            "balance": self.balance_weight * torch.stack(balance).mean(),
-            "z": self.z_weight * torch.stack(z).mean(),
+            "balance": self.balance_weight * balance_loss(logits_RTE, torch.stack(chosen), is_token_T),
+            "z": self.z_weight * z_loss(logits_RTE, is_token_T),
         }
 
     def _processor(self) -> MolmoProcessor:

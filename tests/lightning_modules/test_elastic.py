@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from lightning_modules.elastic import ElasticDraw
@@ -20,6 +22,28 @@ def test_every_level_and_every_block_is_drawn_and_block_0_always_runs() -> None:
     assert {block for setting in settings if setting.num_active_blocks == 3 for block in setting.active_blocks} == set(
         range(6)
     )
+
+
+def test_higher_levels_come_more_often_and_tiers_equally() -> None:
+    settings = [draw(0).setting(step) for step in range(6000)]
+    counts = Counter(setting.num_active_blocks for setting in settings)
+    assert counts == pytest.approx({3: 1000, 5: 2000, 6: 3000}, abs=150)
+    assert Counter(setting.top_k for setting in settings) == pytest.approx({1: 1000, 2: 2000, 4: 3000}, abs=150)
+    tiers = Counter(setting.tier for setting in settings)
+    assert tiers == pytest.approx(dict.fromkeys(["low", "medium", "high"], 2000), abs=150)
+
+
+def test_the_blocks_that_are_served_run_in_half_of_the_draws_and_others_in_the_rest() -> None:
+    blocks = Counter(
+        setting.active_blocks
+        for setting in (draw(0).setting(step) for step in range(12000))
+        if setting.num_active_blocks == 3
+    )
+    assert len(blocks) == 10  # block 0 and two of the five others
+    shares = {chosen: count / blocks.total() for chosen, count in blocks.items()}
+    served = shares.pop(GRID.blocks_by_count[3])
+    assert served == pytest.approx(0.5 + 0.5 / 10, abs=0.04)
+    assert list(shares.values()) == pytest.approx([0.5 / 10] * 9, abs=0.02)
 
 
 def test_a_share_of_the_steps_runs_with_everything_on() -> None:

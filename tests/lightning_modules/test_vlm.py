@@ -1,9 +1,9 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 
 import main
 from lightning_modules.vlm import VLMModule
@@ -16,6 +16,16 @@ class _Trainable(VLMModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=0.003)
+
+
+class _WeightsAtStart(Callback):
+    """Copies the weights that the first step begins with."""
+
+    weights: ClassVar[dict[str, torch.Tensor]] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        network = cast("VLMModule", pl_module).network
+        self.weights.update({name: parameter.detach().clone() for name, parameter in network.named_parameters()})
 
 
 def _module(**changes: Any) -> VLMModule:
@@ -60,7 +70,7 @@ def test_the_gradient_reaches_every_parameter(dtype: str) -> None:
     data.setup("fit")
     module = _module(dtype=dtype)
     losses = module._losses(next(iter(data.train_dataloader())), module.spot_settings["full"], label_weight=1.0)
-    assert set(losses) == {"answers", "labels", "balance", "z"}
+    assert set(losses) == {"answers", "labels", "places", "balance", "z"}
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in module.network.named_parameters():
         assert parameter.grad is not None, name
@@ -93,6 +103,42 @@ def test_a_run_that_goes_on_ends_with_the_weights_of_one_that_never_stopped() ->
         assert not torch.equal(dict(first.network.named_parameters())[name], parameter)
 
 
+def test_an_elastic_run_starts_from_another_and_its_checkpoint_needs_no_other() -> None:
+    first = _module()
+    trainer = _trainer(2)
+    trainer.fit(first, datamodule=small_data())
+    trainer.save_checkpoint("first.ckpt")
+    torch.manual_seed(7)
+    second = _module(is_elastic=True, initial="first.ckpt", label_weight=0.0)
+    trainer = _trainer(1, callbacks=[_WeightsAtStart()])
+    trainer.fit(second, datamodule=small_data())
+    for name, parameter in first.network.named_parameters():
+        assert torch.equal(_WeightsAtStart.weights[name], parameter), name
+    assert not torch.equal(
+        second.network.molmo.language_model.head.weight, first.network.molmo.language_model.head.weight
+    )
+    trainer.save_checkpoint("second.ckpt")
+    Path("first.ckpt").unlink()
+    alone = _Trainable.load_from_checkpoint("second.ckpt")
+    assert "initial" not in alone.hparams
+    assert torch.equal(alone.network.molmo.language_model.head.weight, second.network.molmo.language_model.head.weight)
+    going_on = _module(is_elastic=True, initial="first.ckpt")
+    _trainer(2).fit(going_on, datamodule=small_data(), ckpt_path="second.ckpt")
+    assert going_on.global_step == 2
+
+
+def test_weights_to_start_from_must_fit() -> None:
+    small = _module()
+    trainer = _trainer(1)
+    trainer.strategy.connect(small)
+    trainer.save_checkpoint("small.ckpt")
+    wider = _module(shape=small_shape(moe_num_experts=8), initial="small.ckpt")
+    with pytest.raises(ValueError, match=r"9 tensors do not fit the configured model, first network\.molmo\."):
+        _trainer(1).fit(wider, datamodule=small_data())
+    with pytest.raises(ValueError, match=r"nowhere\.ckpt: no such checkpoint file"):
+        _trainer(1).fit(_module(initial="nowhere.ckpt"), datamodule=small_data())
+
+
 def test_a_checkpoint_of_another_shape_is_refused() -> None:
     trainer = _trainer(1)
     module = small_module(small_data())
@@ -107,8 +153,8 @@ def test_a_checkpoint_of_another_shape_is_refused() -> None:
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape.vocab_size: the tokenizer has SpecialTokens\(bos_id=238"):
-        _module(shape=small_shape(vocab_size=240))
+    with pytest.raises(ValueError, match=r"shape.vocab_size: the tokenizer has SpecialTokens\(bos_id=241"):
+        _module(shape=small_shape(vocab_size=239))
 
 
 def test_levels_that_the_model_has_not_are_refused() -> None:
@@ -126,13 +172,13 @@ def test_a_schedule_from_the_command_line_moves_with_every_step(tmp_path: Path) 
     cli = main.cli_main(
         [
             *("fit", "--config", str(NANO), "--config", str(CONFIGS / "elastic.yaml"), *small_overrides(tmp_path)),
-            *("--trainer.logger", "false"),
+            *("--trainer.logger", "false", "--model.init_args.initial", "null"),
         ]
     )
     assert cli is not None
     optimizer = cli.trainer.optimizers[0]
-    # One cycle of 5000 steps starts at a 25th of the highest rate and has hardly moved after three.
-    assert 0.002 / 25 < optimizer.param_groups[0]["lr"] < 0.0001
+    # One cycle of 6000 steps starts at a 25th of the highest rate and has hardly moved after three.
+    assert 0.001 / 25 < optimizer.param_groups[0]["lr"] < 0.00005
     assert cli.trainer.global_step == 3
     accuracy = {key for key in cli.trainer.callback_metrics if key.startswith("test/accuracy/")}
     settings = ("full", "tier_low", "top_k_1", "blocks_2")

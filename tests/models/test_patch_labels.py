@@ -5,11 +5,12 @@ from models.patch_labels import UNKNOWN, PatchLabels, patch_cells
 from models.tiling import CropGeometry, ImageLayout, image_layout
 
 GEOMETRY = CropGeometry(crop_pixels=64, patch_pixels=8, left_margin=0, right_margin=0, max_crops=12)
+CPU = torch.device("cpu")
 
 
 def test_at_the_highest_tier_a_patch_is_a_cell() -> None:
     layout = image_layout(192, 192, GEOMETRY, tier=STANDARD_TIERS[-1])
-    rows, columns = patch_cells(layout, 24)
+    rows, columns = patch_cells(layout, 24, CPU)
     assert rows.shape == columns.shape == (10, 64)
     # The fourth crop after the overview is the middle row's first.
     assert rows[4].view(8, 8)[:, 0].tolist() == list(range(8, 16))
@@ -20,7 +21,7 @@ def test_at_the_highest_tier_a_patch_is_a_cell() -> None:
 def test_overlapping_crops_name_their_common_cells_twice() -> None:
     geometry = CropGeometry(crop_pixels=64, patch_pixels=8, left_margin=2, right_margin=2, max_crops=12)
     layout = ImageLayout(rows=1, columns=2, geometry=geometry)
-    _, columns = patch_cells(layout, 12)  # the canvas is 96 pixels wide
+    _, columns = patch_cells(layout, 12, CPU)  # the canvas is 96 pixels wide
     assert columns[1].view(8, 8)[0].tolist() == list(range(8))
     assert columns[2].view(8, 8)[0].tolist() == list(range(4, 12))
 
