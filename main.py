@@ -54,7 +54,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "export-vlm": export_vlm,
     "evaluate-vlm": evaluate_vlm,
 }
-LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels")
+LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels", "profile_facts")
 PREDICT_OPTIONS: Final[dict[str, tuple[type, str, str]]] = {
     "image": (str, "data.init_args.image", "File of a picture to ask about."),
     "question": (str, "data.init_args.question", "What to ask about it."),

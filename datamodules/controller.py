@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.processes import rank_and_world
 from profiling.controllers.batch import ControllerBatch, whole_batch
 from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
+from profiling.controllers.facts import ProfileFacts
 from profiling.controllers.feature_file import read_feature_file
 from profiling.controllers.feature_scale import standard_scale
 from profiling.controllers.features import Features, without_embeddings
@@ -107,14 +108,15 @@ class ControllerDataModule(LightningDataModule):
         files: Profile files, folders or glob patterns, of one model on one device.
         features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
         dataset_names: Keep these datasets only; all if null.
-        split_by: What says an image's part: its id and the seed (``image``), so that each seed tests on other images;
-            or the profile's own parts (``profile``), validation being drawn from its training part.
+        split_by: What says an image's part: its id and ``split_seed`` (``image``), so that each of those tests on other
+            images; or the profile's own parts (``profile``), validation being drawn from its training part.
         train_fraction: Share of images that train; of no use by profile.
         val_fraction: Share of images that stop the training and choose hyper-parameters; by profile, of its training
             part, unless it names a part ``val``.
         calibration_fraction: Share of images that margins are set on; the rest test. Of no use by profile.
         budgets_ms: What to validate and test under; if null, the budgets of the device by its training part.
-        seed: Of the split, the order of training batches and their budgets.
+        split_seed: Of the split.
+        seed: Of the order of training batches and their budgets.
         batch_size: Requests in a training batch of each process.
 
     Raises:
@@ -133,6 +135,7 @@ class ControllerDataModule(LightningDataModule):
         val_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
         budgets_ms: list[float] | None = None,
+        split_seed: int = 42,
         seed: int = 42,
         batch_size: int = 64,
     ) -> None:
@@ -147,6 +150,7 @@ class ControllerDataModule(LightningDataModule):
         self.features = features
         self.dataset_names = dataset_names or []
         self.given_budgets_ms = None if budgets_ms is None else check_budgets(budgets_ms)
+        self.split_seed = split_seed
         self.seed = seed
         self.batch_size = batch_size
 
@@ -199,6 +203,21 @@ class ControllerDataModule(LightningDataModule):
         """The budgets that validation, calibration and test are under, in milliseconds."""
         return self.given_budgets_ms or budget_grid(self.parts["train"].outcomes)
 
+    @property
+    def profile_facts(self) -> ProfileFacts:
+        """What a controller is told of the profile, in plain values; all but the grid by its training part."""
+        accuracy_NS = self.parts["train"].outcomes.accuracy_NS
+        return ProfileFacts(
+            knob_grid=self.knob_grid,
+            feature_widths=self.feature_widths,
+            feature_scale=self.feature_scale,
+            fastest_ms=self.fastest_ms,
+            slowest_ms=self.slowest_ms,
+            fastest_rest_ms=self._fastest_rest_ms(),
+            budgets_ms=self.budgets_ms,
+            population_accuracy=np.nan_to_num(np.nanmean(accuracy_NS, axis=0)).tolist(),
+        )
+
     @cached_property
     def requests(self) -> Requests:
         """All samples; reads the files when first asked."""
@@ -212,8 +231,8 @@ class ControllerDataModule(LightningDataModule):
     def parts(self) -> Mapping[Part, Requests]:
         """The samples of each part."""
         if self.split_by == "profile":
-            return split_by_profile(self.requests, val_fraction=self.fractions.val, seed=self.seed)
-        return split_by_image(self.requests, self.fractions, seed=self.seed)
+            return split_by_profile(self.requests, val_fraction=self.fractions.val, seed=self.split_seed)
+        return split_by_image(self.requests, self.fractions, seed=self.split_seed)
 
     def setup(self, stage: str) -> None:
         """Read and split, once whatever the stages."""
@@ -243,6 +262,14 @@ class ControllerDataModule(LightningDataModule):
     def predict_dataloader(self) -> EveryRequest:
         """Return the requests that test, in large batches: predictions are the settings chosen for them."""
         return self._every("test")
+
+    def _fastest_rest_ms(self) -> float:
+        """Return the time that hardly any setting is faster than once its vision tokens are there."""
+        outcomes = self.parts["train"].outcomes
+        settings_of_tier = len(outcomes.settings) // len(outcomes.grid.tiers)
+        rest_ms_NS = outcomes.latency_ms_NS - outcomes.vision_done_ms_NT.repeat(settings_of_tier, axis=1)
+        # Two means of different runs: their difference may be anything.
+        return max(float(np.nanpercentile(rest_ms_NS, 1)), self.fastest_ms / 100)
 
     def _every(self, part: Part) -> EveryRequest:
         return EveryRequest(self.whole(part), self.budgets_ms, batch_size=max(self.batch_size, 1024))

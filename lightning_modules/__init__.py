@@ -1,7 +1,17 @@
 """One recipe per trained thing."""
 
 from lightning_modules.answer import AnswerModule
+from lightning_modules.grpo_controller import GRPOControllerModule
 from lightning_modules.latency_estimator import LatencyEstimatorModule
+from lightning_modules.supervised_controller import SupervisedControllerModule
+from lightning_modules.two_stage_controller import TwoStageControllerModule
 from lightning_modules.vlm import VLMModule
 
-__all__ = ["AnswerModule", "LatencyEstimatorModule", "VLMModule"]
+__all__ = [
+    "AnswerModule",
+    "GRPOControllerModule",
+    "LatencyEstimatorModule",
+    "SupervisedControllerModule",
+    "TwoStageControllerModule",
+    "VLMModule",
+]

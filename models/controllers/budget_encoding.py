@@ -16,7 +16,7 @@ class BudgetEncoding(nn.Module, ABC):
     """Encode where a budget lies between a device's reference times, on a logarithmic scale.
 
     Relative to the device, so that a policy may move to another one. Budgets beyond the reference times, and the
-    negative ones that are left when time has run out, count as those times.
+    negative ones that are left when time has run out, count as those times. A checkpoint carries the times.
 
     Args:
         fastest_ms: Time below which hardly any setting is in time.
@@ -27,20 +27,23 @@ class BudgetEncoding(nn.Module, ABC):
         ValueError: If the times do not ascend from above 0, or there are fewer than two numbers.
     """
 
+    _limits_ms: Tensor
+
     def __init__(self, fastest_ms: float, slowest_ms: float, *, num_units: int = 16) -> None:
         super().__init__()
         if not 0 < fastest_ms < slowest_ms < math.inf:
             raise ValueError(f"budget: needs 0 < fastest_ms < slowest_ms, got {fastest_ms} and {slowest_ms}")
         if num_units < 2 or num_units % 2:
             raise ValueError(f"budget: num_units: must be even and 2 or more, got {num_units}")
-        self.fastest_ms = fastest_ms
-        self.slowest_ms = slowest_ms
+        self.register_buffer("_limits_ms", torch.tensor([fastest_ms, slowest_ms]))
         self.num_units = num_units
 
     def position(self, budget_ms_B: Tensor) -> Tensor:
         """Return where each budget lies: 0 at the fastest time, 1 at the slowest, ``(batch,)``."""
-        log_ratio_B = (budget_ms_B.clamp(self.fastest_ms, self.slowest_ms) / self.fastest_ms).log()
-        return log_ratio_B / math.log(self.slowest_ms / self.fastest_ms)
+        fastest_ms, slowest_ms = self._limits_ms
+        log_ratio_B = (budget_ms_B.clamp(fastest_ms, slowest_ms) / fastest_ms).log()
+        position_B: Tensor = log_ratio_B / (slowest_ms / fastest_ms).log()
+        return position_B
 
     @abstractmethod
     def forward(self, budget_ms_B: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from models.knobs import KnobGrid
 class Decider(Protocol):
     """A controller, whatever it has learned by. Logits are of its own scale: the higher, the better.
 
-    Features come as they are, not standardised: ``free`` as ``profiling.controllers.features.free_features`` gives them,
-    ``question`` and ``vision`` as the embeddings of ``profiling.controllers.embeddings``. All tensors float32.
+    Features come as they are, not standardised, and float32: ``free`` as in ``profiling.controllers.features``,
+    ``question`` and ``vision`` as in ``profiling.controllers.embeddings``.
     """
 
     @property

@@ -66,6 +66,24 @@ class Feedback(NamedTuple):
             population_accuracy=None if population is None else _by_tier(population, num_tiers).amax(dim=-1),
         )
 
+    def by_tier(self, num_tiers: int) -> "Feedback":
+        """Return what the settings of each tier give, tier after tier: ``(batch * tiers, settings of a tier)``.
+
+        Args:
+            num_tiers: Tiers, the outermost knob of the settings.
+        """
+
+        def cut(x_BS: Tensor) -> Tensor:
+            return _by_tier(x_BS, num_tiers).flatten(0, 1)
+
+        population = self.population_accuracy
+        return Feedback(
+            reward=cut(self.reward),
+            latency_ms=cut(self.latency_ms),
+            is_measured=cut(self.is_measured),
+            population_accuracy=None if population is None else cut(population.expand_as(self.reward)),
+        )
+
     def within_tier(self, tier_B: Tensor, num_tiers: int) -> "Feedback":
         """Return what the settings of one tier give: ``(batch, settings of a tier)``.
 

@@ -12,6 +12,9 @@ from torch import Tensor, distributed, nn
 class Reward(nn.Module, ABC):
     """Value of every outcome of each request; the more, the better."""
 
+    is_learning = False
+    """Whether ``update`` does anything."""
+
     @abstractmethod
     def forward(self, accuracy_BS: Tensor, latency_ms_BS: Tensor, budget_ms_B: Tensor) -> Tensor:
         """Return ``(batch, settings)`` rewards.
@@ -80,6 +83,7 @@ class Lagrangian(Reward):
         ValueError: If the edges do not ascend from above 0, or a number is out of its range.
     """
 
+    is_learning = True
     price_N: Tensor
     _edges_ms: Tensor
 
@@ -102,6 +106,8 @@ class Lagrangian(Reward):
                 "Lagrangian: learning_rate must be above 0 and first_price 0 or more, "
                 f"got {learning_rate} and {first_price}"
             )
+        self.bin_edges_ms = edges_ms
+        self.first_price = first_price
         self.target_miss_rate = target_miss_rate
         self.learning_rate = learning_rate
         self.register_buffer("price_N", torch.full((len(edges_ms) + 1,), first_price))

@@ -29,8 +29,13 @@ class Standardize(nn.Module):
     def fit(self, features_NF: Tensor) -> None:
         """Take mean and spread of training samples, ``(samples, features)``; a constant feature keeps its scale."""
         std_F = features_NF.std(dim=0, correction=0)
-        self.mean_F.copy_(features_NF.mean(dim=0))
-        self.scale_F.copy_(torch.where(std_F > 0, std_F, 1.0))
+        self.use(features_NF.mean(dim=0), torch.where(std_F > 0, std_F, 1.0))
+
+    @torch.no_grad()
+    def use(self, mean_F: Tensor, scale_F: Tensor) -> None:
+        """Take a mean and a spread that are known, both ``(features,)``."""
+        self.mean_F.copy_(mean_F)
+        self.scale_F.copy_(scale_F)
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """Return ``(batch, features)``."""

@@ -19,6 +19,7 @@ from profiling.markup import Table
 from profiling.resampling import Interval
 
 _UNKNOWN: Final = "-"
+_SUMMARY: Final = ("policy", "goodput [95 %]", "verdict", "in time", "gap closed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +58,14 @@ class Report:
             rows=tuple(self._row(evaluation, list(gaps.values())) for evaluation in self.evaluations),
             caption=f"{self.subject}. {self._caption()}",
         )
+
+    def summary(self) -> Table:
+        """Return the table's main columns, narrow enough for a screen."""
+        table = self.table()
+        places = [table.columns.index(name) for name in _SUMMARY]
+        rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
+        columns = tuple(name.partition(" [")[0] for name in _SUMMARY)
+        return Table(columns=columns, rows=rows, caption=table.caption)
 
     def budget_table(self, name: str) -> Table:
         """Return one policy's results, budget by budget."""

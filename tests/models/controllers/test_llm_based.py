@@ -97,7 +97,7 @@ def test_gradients_reach_the_embedding_and_the_head_and_nothing_of_the_model(var
 
 def test_the_model_is_no_part_of_the_network() -> None:
     model = _frozen()
-    assert {name.split(".")[0] for name in _network(model).state_dict()} == {"embedding", "trunk", "head"}
+    assert {name.split(".")[0] for name in _network(model).state_dict()} == {"budget", "embedding", "trunk", "head"}
 
 
 def test_a_model_that_learns_is_refused() -> None:

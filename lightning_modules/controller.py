@@ -1,0 +1,247 @@
+"""What the controllers' modules have in common: what they are told, how they step, and how their choices are judged."""
+
+# Shape suffixes: B = requests, S = settings.
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_modules.checkpoints import check_maker, check_sizes, stamp
+from lightning_modules.choice_metrics import ChoiceMetrics, keyed
+from lightning_modules.plain_arguments import described, rebuilt
+from models.controllers import Draw, Feedback, Reward, decide
+from models.controllers.objectives import Objective
+from models.controllers.trunk import Standardize
+from models.knobs import GRID_KEY, KnobGrid, own_grid
+from profiling.controllers.batch import ControllerBatch
+from profiling.controllers.facts import ProfileFacts
+
+FeatureKind = Literal["free", "question", "vision"]
+_KINDS: Final = ("free", "question", "vision")
+
+
+class Lesson(NamedTuple):
+    """One thing that a step teaches.
+
+    Args:
+        objective: How.
+        feedback: What every choice would have given.
+        logits: Runs the network that learns.
+        reference_logits: Of the policy that a KL divergence is measured from; the drawing one if ``None``.
+    """
+
+    objective: Objective
+    feedback: Feedback
+    logits: Callable[[], Tensor]
+    reference_logits: Tensor | None = None
+
+
+class ControllerModule(LightningModule, ABC):
+    """Learn to choose settings from the outcome of every setting.
+
+    Subclasses say what a step teaches (``lessons``) and how they choose (``before_image`` and ``after_image``, as a
+    ``models.controllers.Decider``). Logs the ``train``, ``val`` and ``test`` keys of docs/metrics.md; ``test_step`` and
+    ``predict_step`` return the chosen settings, ``(batch,)``.
+
+    Args:
+        profile_facts: What the data tell of the profile.
+        reward: What an answer is worth.
+        objectives: How to learn, by the argument that holds each.
+        seed: Of what objectives draw.
+
+    Raises:
+        ValueError: If the facts are of no grid.
+    """
+
+    def __init__(
+        self, profile_facts: ProfileFacts, *, reward: Reward, objectives: Mapping[str, Objective], seed: int
+    ) -> None:
+        super().__init__()
+        # Objectives that draw groups may make several updates of one batch.
+        self.automatic_optimization = False
+        self.save_hyperparameters(ignore=["reward", "objectives", *objectives])
+        self.objectives = {name: rebuilt(objective, Objective) for name, objective in objectives.items()}  # type: ignore[type-abstract]
+        self.reward = rebuilt(reward, Reward)  # type: ignore[type-abstract]
+        given = {"reward": self.reward, **self.objectives}
+        self.save_hyperparameters({name: described(instance) for name, instance in given.items()})
+        self._grid = _grid_of(profile_facts)
+        self._facts = profile_facts
+        self.seed = seed
+        self.register_buffer("_population_S", torch.tensor(profile_facts["population_accuracy"]), persistent=False)
+        self.val_metrics = self._choice_metrics()
+        self.test_metrics = self._choice_metrics()
+
+    @property
+    def grid(self) -> KnobGrid:
+        """The settings that logits are of."""
+        return self._grid
+
+    @property
+    @abstractmethod
+    def feature_widths(self) -> Mapping[str, int]:
+        """How many numbers are read of each kind of feature."""
+
+    @abstractmethod
+    def lessons(self, batch: ControllerBatch, feedback: Feedback) -> dict[str, Lesson]:
+        """Return what a step teaches, by the name of the argument that holds its objective."""
+
+    @abstractmethod
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        """Return ``(batch, settings)`` logits, see ``Decider``."""
+
+    @abstractmethod
+    def after_image(
+        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
+    ) -> Tensor | None:
+        """Return ``(batch, settings of the tier)`` logits or ``None``, see ``Decider``."""
+
+    def forward(self, batch: ControllerBatch) -> Tensor:
+        """Return the chosen settings, ``(batch,)`` int64."""
+        return decide(
+            self,
+            budget_ms_B=batch.budget_ms_B,
+            free_BF=batch.free_BF,
+            question_BD=batch.question_BD,
+            vision_BTD=batch.vision_BTD,
+            vision_done_ms_BT=batch.vision_done_ms_BT,
+            is_allowed_BS=batch.is_measured_BS,
+        )
+
+    def training_step(self, batch: ControllerBatch, batch_idx: int) -> None:
+        """Update on a batch, as often as its draws are good for."""
+        feedback = self._feedback(batch)
+        lessons = self.lessons(batch, feedback)
+        draws: dict[str, Draw | None] = {}
+        generator = self._generator()
+        for update in range(max(lesson.objective.num_updates for lesson in lessons.values())):
+            losses = []
+            for name, lesson in lessons.items():
+                if update >= lesson.objective.num_updates:
+                    continue
+                logits = lesson.logits()
+                if update == 0:
+                    draws[name] = lesson.objective.draw(
+                        logits, lesson.feedback, reference_logits_BS=lesson.reference_logits, generator=generator
+                    )
+                told = lesson.objective.loss(logits, lesson.feedback, draws[name])
+                losses.append(told.loss)
+                self._log_step(name if len(lessons) > 1 else "", told.loss.detach(), told.diagnostics, len(batch))
+            self._step(torch.stack(losses).sum())
+        if self.reward.is_learning:
+            with torch.no_grad():
+                chosen_BS = F.one_hot(self(batch), feedback.reward.shape[1]).float()
+            self.reward.update(chosen_BS, batch.latency_ms_BS, batch.budget_ms_B)
+
+    def on_train_epoch_end(self) -> None:
+        """Move the schedule on, which Lightning leaves to modules that step by themselves."""
+        schedulers = self.lr_schedulers() or []
+        scheduler: LRScheduler
+        for scheduler in schedulers if isinstance(schedulers, Sequence) else [schedulers]:
+            scheduler.step()
+
+    def validation_step(self, batch: ControllerBatch, batch_idx: int) -> None:
+        """Judge the settings that would be chosen."""
+        self.val_metrics.update(self(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log how good they were."""
+        self._log_choices("val", self.val_metrics)
+
+    def test_step(self, batch: ControllerBatch, batch_idx: int) -> Tensor:
+        """Return the chosen settings, ``(batch,)``, for whoever observes the test."""
+        chosen_B: Tensor = self(batch)
+        self.test_metrics.update(chosen_B, batch)
+        return chosen_B
+
+    def on_test_epoch_end(self) -> None:
+        """Log how good they were."""
+        self._log_choices("test", self.test_metrics)
+
+    def predict_step(self, batch: ControllerBatch, batch_idx: int) -> Tensor:
+        """Return the chosen settings, ``(batch,)`` int64."""
+        chosen_B: Tensor = self(batch)
+        return chosen_B
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which recipe made the checkpoint."""
+        stamp(checkpoint, self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another module or grid.
+
+        Raises:
+            ValueError: If the checkpoint is not this module's, is for other settings, or reads other features.
+        """
+        check_maker(checkpoint, type(self).__name__)
+        trained = _grid_of(checkpoint["hyper_parameters"]["profile_facts"])
+        if trained != self.grid:
+            raise ValueError(
+                f"checkpoint: chooses among {_words(trained)}, but the profile has {_words(self.grid)}; "
+                "a controller is of one grid"
+            )
+        check_sizes(checkpoint, self)
+
+    def standardize(self, target: Standardize, kinds: Sequence[str]) -> None:
+        """Give a network the means and spreads of the features that it reads."""
+        scales = [torch.tensor(self._facts["feature_scale"][kind]) for kind in kinds]
+        target.use(*torch.cat([torch.zeros(2, 0), *scales], dim=1))
+
+    def num_features(self, kinds: Sequence[str]) -> int:
+        """Return how many numbers there are in these kinds of features together.
+
+        Raises:
+            ValueError: If there is no such kind, or one comes twice.
+        """
+        if len(set(kinds)) < len(kinds) or not set(kinds) <= set(_KINDS):
+            raise ValueError(f"reads: must be of {', '.join(_KINDS)}, each once, got {list(kinds)}")
+        return sum(self._facts["feature_widths"][kind] for kind in kinds)
+
+    def widths_read(self, kinds: Sequence[str]) -> dict[str, int]:
+        """Return how many numbers are read of each kind, 0 of the others."""
+        return {kind: self._facts["feature_widths"][kind] if kind in kinds else 0 for kind in _KINDS}
+
+    def _feedback(self, batch: ControllerBatch) -> Feedback:
+        reward_BS = self.reward(batch.accuracy_BS, batch.latency_ms_BS, batch.budget_ms_B)
+        population_S = cast("Tensor", self._population_S)
+        return Feedback(reward_BS, batch.latency_ms_BS, batch.is_measured_BS, population_S)
+
+    def _generator(self) -> torch.Generator:
+        """Return a source of randomness that a resumed training finds again."""
+        place = (self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
+        return torch.Generator(self.device).manual_seed(place % 2**63)
+
+    def _step(self, loss: Tensor) -> None:
+        optimizer = cast("LightningOptimizer", self.optimizers())
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def _log_step(self, lesson: str, loss: Tensor, diagnostics: Mapping[str, Tensor], batch_size: int) -> None:
+        part = f"/{lesson.removesuffix('_objective')}" if lesson else ""
+        self.log_dict({f"train/{name}{part}": value for name, value in {"loss": loss, **diagnostics}.items()})
+
+    def _log_choices(self, stage: str, metrics: ChoiceMetrics) -> None:
+        # Every process holds the sums of all, so nothing is left to put together.
+        self.log_dict(keyed(stage, metrics.compute()), rank_zero_only=False, sync_dist=True)
+        metrics.reset()
+
+    def _choice_metrics(self) -> ChoiceMetrics:
+        return ChoiceMetrics(self.grid, self._facts["budgets_ms"], self._facts["population_accuracy"])
+
+
+def _grid_of(facts: ProfileFacts) -> KnobGrid:
+    grid = own_grid({GRID_KEY: facts["knob_grid"]}, source="profile_facts")
+    assert grid is not None, "the key is there"
+    return grid
+
+
+def _words(grid: KnobGrid) -> str:
+    tiers = ", ".join(tier.name for tier in grid.tiers)
+    return f"tiers {tiers}, top_k {list(grid.top_k)} and blocks {[list(b) for b in grid.blocks_by_count.values()]}"

@@ -1,0 +1,92 @@
+"""Train both stages as one policy over all settings, by GRPO or any other objective."""
+
+# Shape suffixes: B = requests, S = settings.
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from lightning_modules.controller import FeatureKind, Lesson
+from lightning_modules.two_stage_policy import TwoStagePolicyModule
+from models.controllers import Feedback, Reward
+from models.controllers.budget_encoding import EncodingName
+from models.controllers.heads import HeadName
+from models.controllers.objectives import Objective
+from profiling.controllers.batch import ControllerBatch
+from profiling.controllers.facts import ProfileFacts
+
+
+class GRPOControllerModule(TwoStagePolicyModule):
+    """Learn all knobs end to end: settings are drawn from the product of both stages.
+
+    The KL divergence is measured from the policy as it was when the epoch began.
+
+    Args:
+        profile_facts: What the data tell of the profile.
+        objective: How to learn; one of a distribution, as the stages' product is one. A checkpoint holds its class path
+            and arguments.
+        reward: What an answer is worth; likewise.
+        reads: Kinds of features; ``vision`` is for the second stage.
+        head: Of the second stage: ``joint`` or ``factorised``.
+        hidden_dim: Units of a layer.
+        num_layers: Layers before the head of each stage.
+        encoding: How budgets and remaining times are encoded.
+        seed: Of what the objective draws.
+
+    Raises:
+        ValueError: If an argument is out of range, or the objective predicts rewards.
+    """
+
+    def __init__(
+        self,
+        profile_facts: ProfileFacts,
+        *,
+        objective: Objective,
+        reward: Reward,
+        reads: Sequence[FeatureKind] = ("free", "question", "vision"),
+        head: HeadName = "joint",
+        hidden_dim: int = 64,
+        num_layers: int = 2,
+        encoding: EncodingName = "rbf",
+        seed: int = 42,
+    ) -> None:
+        super().__init__(
+            profile_facts,
+            reward=reward,
+            objectives={"objective": objective},
+            reads=reads,
+            head=head,
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            encoding=encoding,
+            seed=seed,
+        )
+        if self.objectives["objective"].predicts_rewards:
+            raise ValueError(
+                "objective: must train a distribution over settings, as two stages have no other value in common, "
+                f"got {type(self.objectives['objective']).__name__}"
+            )
+        self.reference = deepcopy(self.network).requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        """Take the policy as it is now for the reference."""
+        self.reference.load_state_dict(self.network.state_dict())
+
+    def lessons(self, batch: ControllerBatch, feedback: Feedback) -> dict[str, Lesson]:
+        """Teach all settings at once."""
+        inputs = (
+            batch.budget_ms_B,
+            self.early_features(batch.free_BF, batch.question_BD),
+            self.remaining_ms(batch),
+            self.late_features(batch),
+        )
+
+        def logits() -> Tensor:
+            log_prob_BS: Tensor = self.network(*inputs)
+            return log_prob_BS
+
+        with torch.no_grad():
+            reference_BS = self.reference(*inputs)
+        return {"objective": Lesson(self.objectives["objective"], feedback, logits, reference_BS)}

@@ -1,0 +1,121 @@
+"""How controllers of two stages choose: the tier before the image is cut, the rest once the vision encoder is done."""
+
+# Shape suffixes: B = requests, F = free features, D = width of the language model, T = tiers, S = settings,
+# R = settings of a tier.
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.controller import ControllerModule, FeatureKind
+from models.controllers import Reward, SettingNetwork, TierNetwork, TwoStage, grid_shape
+from models.controllers.budget_encoding import EncodingName
+from models.controllers.heads import HeadName
+from models.controllers.objectives import Objective
+from profiling.controllers.batch import ControllerBatch
+from profiling.controllers.facts import ProfileFacts
+
+
+class TwoStagePolicyModule(ControllerModule):
+    """Holds the networks of both stages and asks them; how they learn is up to subclasses.
+
+    The first stage never reads ``vision``; the second is told the tier and the time that is left.
+
+    Args:
+        profile_facts: What the data tell of the profile.
+        reward: What an answer is worth.
+        objectives: How to learn, by the argument that holds each.
+        reads: Kinds of features.
+        head: Of the second stage: ``joint`` or ``factorised``.
+        hidden_dim: Units of a layer.
+        num_layers: Layers before the head of each stage.
+        encoding: How budgets and remaining times are encoded.
+        seed: Of what objectives draw.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        profile_facts: ProfileFacts,
+        *,
+        reward: Reward,
+        objectives: Mapping[str, Objective],
+        reads: Sequence[FeatureKind],
+        head: HeadName,
+        hidden_dim: int,
+        num_layers: int,
+        encoding: EncodingName,
+        seed: int,
+    ) -> None:
+        super().__init__(profile_facts, reward=reward, objectives=objectives, seed=seed)
+        self.late_reads = list(reads)
+        self.early_reads = [kind for kind in reads if kind != "vision"]
+        self.num_tiers, *levels = grid_shape(self.grid)
+        self.network = TwoStage(
+            TierNetwork(
+                self.num_tiers,
+                self.num_features(self.early_reads),
+                fastest_ms=profile_facts["fastest_ms"],
+                slowest_ms=profile_facts["slowest_ms"],
+                hidden_dim=hidden_dim,
+                num_layers=num_layers,
+                encoding=encoding,
+            ),
+            SettingNetwork(
+                levels,
+                self.num_tiers,
+                self.num_features(self.late_reads),
+                fastest_ms=profile_facts["fastest_rest_ms"],
+                slowest_ms=profile_facts["slowest_ms"],
+                head=head,
+                hidden_dim=hidden_dim,
+                num_layers=num_layers,
+                encoding=encoding,
+            ),
+        )
+        self.standardize(self.network.tier_network.trunk.standardize, self.early_reads)
+        self.standardize(self.network.setting_network.trunk.standardize, self.late_reads)
+
+    @property
+    def feature_widths(self) -> Mapping[str, int]:
+        """How many numbers are read of each kind of feature."""
+        return self.widths_read(self.late_reads)
+
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
+        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self.early_features(free_BF, question_BD))
+        return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
+
+    def after_image(
+        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
+    ) -> Tensor:
+        """Return ``(batch, settings of the tier)`` logits, see ``Decider``."""
+        features = self._join(self.late_reads, {"free": free_BF, "question": question_BD, "vision": vision_BD})
+        logits_BR: Tensor = self.network.setting_network(remaining_ms_B, tier_B, features)
+        return logits_BR
+
+    def early_features(self, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        """Return what the first stage reads, ``(batch, features)``."""
+        return self._join(self.early_reads, {"free": free_BF, "question": question_BD})
+
+    def late_features(self, batch: ControllerBatch) -> Tensor:
+        """Return what the second stage would read behind each tier, ``(batch, tiers, features)``."""
+
+        def at_every_tier(x_BF: Tensor) -> Tensor:
+            return x_BF[:, None].expand(-1, self.num_tiers, -1)
+
+        free_BTF, question_BTD = at_every_tier(batch.free_BF), at_every_tier(batch.question_BD)
+        return self._join(self.late_reads, {"free": free_BTF, "question": question_BTD, "vision": batch.vision_BTD})
+
+    @staticmethod
+    def remaining_ms(batch: ControllerBatch) -> Tensor:
+        """Return the time that is left when each tier's vision tokens are there, ``(batch, tiers)``."""
+        return batch.budget_ms_B[:, None] - batch.vision_done_ms_BT
+
+    @staticmethod
+    def _join(kinds: Sequence[str], known: Mapping[str, Tensor]) -> Tensor:
+        nothing = known["free"][..., :0]
+        return torch.cat([nothing, *(known[kind] for kind in kinds)], dim=-1)
