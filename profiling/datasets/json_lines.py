@@ -25,13 +25,15 @@ class _Line(BaseModel):
     id: Identifier | None = None
     image_id: Identifier | None = None
     options: list[str] = []
+    budget_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 def read_json_lines(path: Path) -> list[Sample]:
     """Read a file of questions; the dataset is named as the file is.
 
     A line is ``{"image": ..., "question": ..., "answers": [...]}``, the image's path relative to the file. It may have
-    ``id`` (else its number), ``image_id`` (else the image's path; ``coco/42`` where it is COCO's) and ``options``.
+    ``id`` (else its number), ``image_id`` (else the image's path; ``coco/42`` where it is COCO's), ``options`` and
+    ``budget_ms``, the milliseconds that its answer may take.
 
     Args:
         path: A ``.jsonl`` file.
@@ -77,4 +79,5 @@ def _sample(line: _Line, number: int, path: Path) -> Sample:
         question=line.question,
         answers=tuple(line.answers),
         options=tuple(line.options),
+        budget_ms=line.budget_ms,
     )

@@ -56,6 +56,7 @@ class Sample:
         options: Choices of a multiple-choice question, else empty; the answer is then one of them.
         question_has_options: Whether the question names its options itself, so that a prompt must not repeat them.
         tags: What results are reported apart by, such as ``{"kind": "complex"}``.
+        budget_ms: Time that the answer may take, where the question says so.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Sample:
     options: tuple[str, ...] = ()
     question_has_options: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
+    budget_ms: float | None = None
 
 
 def decode_rgb(file: BinaryIO, *, name: str) -> Image.Image:
