@@ -1,43 +1,9 @@
-"""What a mixture's routers do in training, and the two losses that keep them healthy."""
+"""The two losses that keep a mixture's routers healthy."""
 
 # Shape suffixes: R = routers that ran, T = tokens of a batch, E = experts, K = experts per token.
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-
-from models.experts import Router
-
-
-class RoutingRecorder:
-    """Keep every router's logits and choices of one forward pass.
-
-    Args:
-        model: The model whose routers are watched.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._logits: list[Tensor] = []
-        self._chosen: list[Tensor] = []
-        for module in model.modules():
-            if isinstance(module, Router):
-                module.linear.register_forward_hook(self._keep_logits)
-                module.register_forward_hook(self._keep_chosen)
-
-    def take(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what was kept of each router that ran, logits ``(tokens, experts)`` and indices, and forget it."""
-        kept = self._logits, self._chosen
-        self._logits, self._chosen = [], []
-        return kept
-
-    def _keep_logits(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        if torch.is_grad_enabled():
-            self._logits.append(output)
-
-    def _keep_chosen(self, _module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-        if torch.is_grad_enabled():
-            self._chosen.append(output[1])
+from torch import Tensor
 
 
 def balance_loss(logits_RTE: Tensor, chosen_RTK: Tensor, is_token_T: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lightning_modules.answer_metrics import MeanScore
 from lightning_modules.checkpoints import check_maker, check_sizes, read_checkpoint, stamp
 from lightning_modules.elastic import ElasticDraw
-from lightning_modules.routing import RoutingRecorder, balance_loss, z_loss
+from lightning_modules.routing import balance_loss, z_loss
 from models.config import MolmoConfig, changed_hf_config
 from models.initial_weights import initialize
 from models.inputs import ModelInputs
@@ -26,6 +26,7 @@ from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import SnapshotTokenizer, SpecialTokens, load_tokenizer
 from models.trainable import TrainableMolmo, TrainingLogits, converted
+from models.trained_block import Routing
 from profiling.answers import answer_batch, score_answers, spot_settings
 from profiling.vlm_batch import IGNORED, VLMBatch
 
@@ -60,7 +61,7 @@ class VLMModule(LightningModule):
         z_weight: Weight of the routers' z-loss.
         label_weight: Weight of what patches show, and of where vision tokens lie, at first.
         label_steps: Steps until it is zero.
-        compiles: Compile the attention layers and the vision encoder; the first steps then take a minute longer.
+        compiles: Compile parts of the blocks, vision encoder and connector; the first steps then take a minute longer.
         seed: Of the settings drawn.
         initial: A checkpoint of this module whose weights a fit starts from. One that goes on starts from its own, and
             its checkpoints need no other.
@@ -114,7 +115,6 @@ class VLMModule(LightningModule):
             grid=self.grid, full=full, full_fraction=full_fraction if is_elastic else 1.0, seed=seed
         )
         self._initial = initial
-        self._routing = RoutingRecorder(self.network)
         self._rate = _Rate()
         self._processors: dict[torch.device, MolmoProcessor] = {}
         self._served: list[Molmo] = []  # in a list, so that it is no part of this module
@@ -122,7 +122,7 @@ class VLMModule(LightningModule):
         self.val_scores = nn.ModuleDict({name: MeanScore(families) for name in self.spot_settings})
         self.test_scores = nn.ModuleDict({name: MeanScore(families) for name in self.spot_settings})
         if compiles:
-            _compile(self.network.molmo)
+            self.network.compile_parts()
 
     def forward(self, inputs: ModelInputs, setting: KnobSetting | None = None) -> Tensor:
         """Return the logits of every position."""
@@ -217,7 +217,7 @@ class VLMModule(LightningModule):
             losses["labels"] = label_weight * self.network.patch_labels.loss(logits.labels, batch.cells, layout)
         if logits.places is not None:
             losses["places"] = label_weight * self.network.token_places.loss(logits.places, layout)
-        return losses | self._routing_losses(inputs.valid.flatten().float())
+        return losses | self._routing_losses(logits.routing, inputs.valid.flatten().float())
 
     def _weights(self) -> dict[str, Tensor]:
         """Return the parameters in the type that is computed in."""
@@ -226,13 +226,13 @@ class VLMModule(LightningModule):
             return dict(parameters)
         return dict(zip(parameters, converted(parameters.values(), self.compute_dtype), strict=True))
 
-    def _routing_losses(self, is_token_T: Tensor) -> dict[str, Tensor]:
-        logits, chosen = self._routing.take()
-        if not logits:
+    def _routing_losses(self, routing: Sequence[Routing], is_token_T: Tensor) -> dict[str, Tensor]:
+        if not routing:
             return {}
-        logits_RTE = torch.stack(logits)
+        logits_RTE = torch.stack([router.logits for router in routing])
+        chosen_RTK = torch.stack([router.chosen for router in routing])
         return {
-            "balance": self.balance_weight * balance_loss(logits_RTE, torch.stack(chosen), is_token_T),
+            "balance": self.balance_weight * balance_loss(logits_RTE, chosen_RTK, is_token_T),
             "z": self.z_weight * z_loss(logits_RTE, is_token_T),
         }
 
@@ -300,12 +300,3 @@ def _read_tokenizer(content: str, config: MolmoConfig) -> tuple[SnapshotTokenize
     if special_tokens != expected:
         raise ValueError(f"shape.vocab_size: the tokenizer has {special_tokens}, a model of this shape {expected}")
     return tokenizer, special_tokens
-
-
-def _compile(model: Molmo) -> None:
-    """Compile what mixes tokens; experts stay as they are: sorting and grouped products have nothing to fuse."""
-    parts: list[nn.Module] = [model.connector]
-    parts += model.vision_encoder.blocks
-    parts += [cast("nn.Module", block.attention) for block in model.language_model.blocks]
-    for part in parts:
-        part.compile(dynamic=True)

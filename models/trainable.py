@@ -3,8 +3,9 @@
 # Shape suffixes: B = requests, S = ids of the text, V = vocabulary, C = crops, T = pooled tokens in a crop, D = width,
 # W = patches in a pooling window, L = labels, I = ids in front of the text, A = axes, P = places along an axis.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from models.knobs import KnobSetting
 from models.molmo import Molmo, token_positions
 from models.patch_labels import PatchLabels
 from models.token_places import TokenPlaces
+from models.trained_block import Routing, TrainedBlock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,11 @@ class TrainingLogits:
         text: ``(batch, text, embedding_size)``: which id follows.
         labels: Of ``PatchLabels``, from the vision tokens as they enter the language model.
         places: Of ``TokenPlaces``, halfway through it.
+        routing: What the routers did, block by block; empty for a dense model.
     """
 
     text: Tensor
+    routing: Sequence[Routing]
     labels: Tensor | None = None
     places: Tensor | None = None
 
@@ -46,6 +50,13 @@ class TrainableMolmo(nn.Module):
         self.molmo = Molmo(config)
         self.patch_labels = PatchLabels(config.hidden_dim, num_labels) if num_labels else None
         self.token_places = TokenPlaces(config.hidden_dim)
+        self._run_block = TrainedBlock()
+
+    def compile_parts(self) -> None:
+        """Compile what most of the time goes to, when it first runs: parts of blocks, vision encoder, connector."""
+        self._run_block.compile()
+        for part in (*self.molmo.vision_encoder.blocks, self.molmo.connector):
+            part.compile(dynamic=True)
 
     def forward(
         self, inputs: ModelInputs, setting: KnobSetting, *, num_text_ids: int, wants_labels: bool
@@ -62,20 +73,23 @@ class TrainableMolmo(nn.Module):
         """
         model = self.molmo.language_model
         vision_tokens_BCTD = self.molmo.encode_images(inputs)
-        position_BS = token_positions(inputs)
         blocks = setting.active_blocks
         half = (len(blocks) + 1) // 2
-        halfway_BSD = model.run_blocks(
-            self.molmo.embed(inputs, vision_tokens_BCTD), position_BS, active_blocks=blocks[:half], top_k=setting.top_k
+        routing: list[Routing] = []
+        run_blocks = partial(
+            model.run_blocks,
+            positions_BS=token_positions(inputs),
+            top_k=setting.top_k,
+            run_block=partial(self._run_block, routing),
         )
-        hidden_BSD = model.run_blocks(
-            halfway_BSD, position_BS, active_blocks=blocks[half:], top_k=setting.top_k, first_slot=half
-        )
+        halfway_BSD = run_blocks(self.molmo.embed(inputs, vision_tokens_BCTD), active_blocks=blocks[:half])
+        hidden_BSD = run_blocks(halfway_BSD, active_blocks=blocks[half:], first_slot=half)
         text_BSV = model.head(model.norm(hidden_BSD[:, -num_text_ids:]))
         if not wants_labels or vision_tokens_BCTD is None:
-            return TrainingLogits(text=text_BSV)
+            return TrainingLogits(text=text_BSV, routing=routing)
         return TrainingLogits(
             text=text_BSV,
+            routing=routing,
             labels=self.patch_labels(vision_tokens_BCTD) if self.patch_labels is not None else None,
             places=self.token_places(halfway_BSD[:, :-num_text_ids]),
         )

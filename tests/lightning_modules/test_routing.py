@@ -3,9 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_modules.routing import RoutingRecorder, balance_loss, z_loss
-from models.experts import MoE
-from tests.small_models import tiny_config
+from lightning_modules.routing import balance_loss, z_loss
 
 
 def test_an_even_load_costs_one_and_a_collapsed_one_as_much_as_there_are_experts() -> None:
@@ -36,19 +34,3 @@ def test_padding_does_not_count() -> None:
 
 def test_the_z_loss_of_equal_logits_is_known() -> None:
     assert float(z_loss(torch.zeros(2, 3, 4), torch.ones(3))) == pytest.approx(math.log(4) ** 2)
-
-
-def test_the_recorder_keeps_what_routers_did_once_and_only_in_training() -> None:
-    moe = MoE(tiny_config(num_experts=6, top_k=2))
-    for parameter in moe.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    recorder = RoutingRecorder(moe)
-    x = torch.randn(2, 3, 32)
-    with torch.no_grad():
-        moe(x, 2)
-    assert recorder.take() == ([], [])
-    moe(x, 2)
-    (logits,), (chosen,) = recorder.take()
-    assert recorder.take() == ([], [])
-    assert torch.equal(logits, moe.router.linear(x.flatten(0, 1)))
-    assert torch.equal(chosen, logits.topk(2).indices)
