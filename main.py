@@ -30,6 +30,7 @@ from profiling.controllers_speed import bench_grpo
 from profiling.convert import convert_profile
 from profiling.importance.command import importance
 from profiling.knob_control import knob_control
+from profiling.levels.command import levels
 from profiling.pruning.command import prune
 from profiling.suite.sheet import suite_sheet
 from profiling.suite.speed import bench_suite
@@ -44,6 +45,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "knob-control": knob_control,
     "importance": importance,
     "prune": prune,
+    "levels": levels,
     "bench": bench,
     "bench-data": bench_data,
     "bench-grpo": bench_grpo,

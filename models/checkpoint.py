@@ -28,7 +28,13 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read; says which file and what was expected."""
 
 
-def load_molmo(source: str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Molmo:
+def load_molmo(
+    source: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    match_router_mass: bool = False,
+) -> Molmo:
     """Read a model from a snapshot directory, tensor by tensor into its final place.
 
     The files are memory-mapped and each tensor is copied once, so memory peaks at the model plus one tensor.
@@ -37,12 +43,14 @@ def load_molmo(source: str, *, device: torch.device | str = "cpu", dtype: torch.
         source: A snapshot directory, or a hub id whose snapshot is in the local Hugging Face cache.
         device: Where the weights go.
         dtype: Type of the weights; as stored in the first tensor if ``None``.
+        match_router_mass: See ``MolmoConfig``.
 
     Raises:
         CheckpointError: If the snapshot is not there or its tensors are not those of a Molmo of its config's shape.
     """
     directory = snapshot_directory(source)
     config = MolmoConfig.from_hf(read_hf_config(directory), source=str(directory / "config.json"))
+    config = replace(config, match_router_mass=match_router_mass)
     file_by_key = _files_by_key(directory)
     model = _empty_model(config)
     pieces = checkpoint_layout(config)
@@ -65,6 +73,7 @@ def random_molmo(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     router_skew: float = 0.0,
+    match_router_mass: bool = False,
 ) -> Molmo:
     """Build a model without weights: right in shape and time, meaningless in what it says.
 
@@ -75,6 +84,7 @@ def random_molmo(
         seed: Of the random weights.
         router_skew: Spread of the routers' rows: 0 routes almost evenly over the experts; at ``s`` the rows are scaled
             by ``exp(s * z)`` with a normal ``z``, so that some experts are chosen far more often than others.
+        match_router_mass: See ``MolmoConfig``.
 
     Raises:
         ValueError: If the source is neither.
@@ -87,7 +97,8 @@ def random_molmo(
         raise ValueError(
             f"model: {source!r} is neither a directory with a config.json nor a released model ({', '.join(RELEASED)})"
         )
-    model = _empty_model(MolmoConfig.from_hf(hf_config, source=source)).to(dtype=dtype).to_empty(device=device)
+    config = replace(MolmoConfig.from_hf(hf_config, source=source), match_router_mass=match_router_mass)
+    model = _empty_model(config).to(dtype=dtype).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

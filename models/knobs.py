@@ -212,7 +212,10 @@ class KnobGrid:
             "blocks_by_count": {str(count): list(blocks) for count, blocks in self.blocks_by_count.items()},
         }
         if self.experts_by_top_k:
-            content["experts_by_top_k"] = {str(top_k): asdict(each) for top_k, each in self.experts_by_top_k.items()}
+            content["experts_by_top_k"] = {
+                str(top_k): {"text": list(each.text), "vision": list(each.vision)}
+                for top_k, each in self.experts_by_top_k.items()
+            }
         return content
 
     def settings(self) -> list[KnobSetting]:

@@ -26,6 +26,8 @@ def collect_environment(
     model_shape: Mapping[str, Any] | None = None,
     random_weights: bool = False,
     router_skew: float | None = None,
+    match_router_mass: bool = False,
+    experts_by_top_k: Mapping[str, Any] | None = None,
 ) -> Environment:
     """Describe this process on a device. Driver and CUDA version are missing when the device is not a GPU.
 
@@ -37,6 +39,8 @@ def collect_environment(
         model_shape: Content of its ``config.json``.
         random_weights: Whether its weights mean nothing.
         router_skew: How unevenly its routers were made to choose experts, if they were.
+        match_router_mass: Whether the chosen experts' weights sum to what those of the trained top_k would.
+        experts_by_top_k: What levels of top_k mean, as ``KnobGrid.to_json`` says it.
     """
     device = torch.device(device)
     is_gpu = device.type == "cuda"
@@ -54,6 +58,8 @@ def collect_environment(
         model_shape=None if model_shape is None else dict(model_shape),
         random_weights=random_weights,
         router_skew=router_skew,
+        match_router_mass=match_router_mass,
+        experts_by_top_k=None if experts_by_top_k is None else dict(experts_by_top_k),
         commit=git_commit(Path(__file__).parent),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

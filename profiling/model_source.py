@@ -8,12 +8,13 @@ import torch
 
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
-from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
+from models.knobs import MOLMOE_1B_GRID, ExpertCounts, KnobGrid, Tier, spread_blocks
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens, load_tokenizer
 from profiling.block_table import read_block_table
+from profiling.level_table import read_level_table
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -27,19 +28,24 @@ class ModelSource:
         random_weights: Build the shape without weights; every record says so.
         router_skew: With random weights: how unevenly the routers choose; 0 is almost even.
         dtype: Type of the weights.
+        match_router_mass: Scale the chosen experts' weights so that they sum to what those of the trained top_k would.
     """
 
     name: str
     random_weights: bool = False
     router_skew: float = 0.0
     dtype: DtypeName = "bfloat16"
+    match_router_mass: bool = False
 
     def load(self, device: str) -> Molmo:
         """Load or build the model on a device."""
         dtype: torch.dtype = getattr(torch, self.dtype)
+        matches = self.match_router_mass
         if self.random_weights:
-            return random_molmo(self.name, device=device, dtype=dtype, router_skew=self.router_skew)
-        return load_molmo(self.name, device=device, dtype=dtype)
+            return random_molmo(
+                self.name, device=device, dtype=dtype, router_skew=self.router_skew, match_router_mass=matches
+            )
+        return load_molmo(self.name, device=device, dtype=dtype, match_router_mass=matches)
 
     def hf_config(self) -> dict[str, Any]:
         """Return the content of the model's ``config.json``."""
@@ -68,12 +74,14 @@ class GridLevels:
         top_k: Experts per token; ``[0]`` for a dense model.
         num_active_blocks: How many blocks run; which ones, unless null, is spread evenly over the model.
         block_table: File of ``prune`` that says which blocks run instead.
+        level_table: File of ``levels`` that says what levels of top_k mean; the plain number if null.
     """
 
     tiers: tuple[Tier, ...] | None = None
     top_k: tuple[int, ...] | None = None
     num_active_blocks: tuple[int, ...] | None = None
     block_table: str | None = None
+    level_table: str | None = None
 
     def grid(self, config: MolmoConfig, own: KnobGrid | None = None) -> KnobGrid:
         """Build the grid for a model.
@@ -83,17 +91,27 @@ class GridLevels:
             own: The grid that it was trained for, if any.
 
         Raises:
-            ValueError: If the model has not that many blocks or experts, or the block table is another model's.
+            ValueError: If the model has not that many blocks or experts, or a table is another model's.
         """
         usual = own or MOLMOE_1B_GRID
+        top_k = usual.top_k if self.top_k is None else self.top_k
         grid = KnobGrid(
             tiers=usual.tiers if self.tiers is None else self.tiers,
-            top_k=usual.top_k if self.top_k is None else self.top_k,
+            top_k=top_k,
             blocks_by_count=self._blocks_by_count(config, own),
+            experts_by_top_k=self._experts_by_top_k(config, top_k, own),
         )
         for setting in grid.settings():
             setting.check(num_blocks=config.num_blocks, num_experts=config.num_experts)
         return grid
+
+    def _experts_by_top_k(
+        self, config: MolmoConfig, top_k: tuple[int, ...], own: KnobGrid | None
+    ) -> Mapping[int, ExpertCounts]:
+        if self.level_table is not None:
+            return read_level_table(self.level_table).experts_by_top_k(config, top_k)
+        known = {} if own is None else own.experts_by_top_k
+        return {level: experts for level, experts in known.items() if level in top_k}
 
     def _blocks_by_count(self, config: MolmoConfig, own: KnobGrid | None) -> Mapping[int, tuple[int, ...]]:
         if self.block_table is not None:

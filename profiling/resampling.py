@@ -50,12 +50,15 @@ def resampled_means(values_SK: Array, *, seed: int) -> Array:
     return means_RK
 
 
-def percentile_interval(value: float, draws_R: Array) -> Interval | None:
-    """Return the interval that holds 95 % of the draws, ``None`` where the number or all draws are undefined."""
+def percentile_interval(value: float, draws_R: Array, *, tail_percent: float = _TAIL_PERCENT) -> Interval | None:
+    """Return the interval that leaves out a tail of the draws on either side, so that it holds 95 % of them.
+
+    ``None`` where the number or all draws are undefined.
+    """
     defined = draws_R[np.isfinite(draws_R)]
     if not np.isfinite(value) or len(defined) == 0:
         return None
-    low, high = np.percentile(defined, [_TAIL_PERCENT, 100 - _TAIL_PERCENT])
+    low, high = np.percentile(defined, [tail_percent, 100 - tail_percent])
     return Interval(value=float(value), low=float(low), high=float(high))
 
 

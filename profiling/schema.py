@@ -178,6 +178,10 @@ class Environment(_Strict):
     model_shape: dict[str, JsonValue] | None = Field(default=None, description="Content of the model's config.json.")
     random_weights: bool = False
     router_skew: float | None = Field(default=None, ge=0)
+    match_router_mass: bool = False
+    experts_by_top_k: dict[str, JsonValue] | None = Field(
+        default=None, description="What levels of top_k meant, where that was not the plain number, by level."
+    )
     commit: str | None = None
     date: str | None = None
 

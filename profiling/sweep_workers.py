@@ -66,6 +66,8 @@ class Worker:
             model_shape=source.hf_config(),
             random_weights=source.random_weights,
             router_skew=source.router_skew if source.random_weights else None,
+            match_router_mass=source.match_router_mass,
+            experts_by_top_k=self.plan.grid.to_json().get("experts_by_top_k"),
         )
 
 

@@ -36,6 +36,7 @@ def importance(
     devices: int = 1,
     num_threads: int | None = None,
     retries: Retries | None = None,
+    ray_address: str | None = None,
     seed: int = 42,
 ) -> None:
     """Score how much each block matters on each dataset, and how far the scores agree between datasets.
@@ -55,6 +56,7 @@ def importance(
         devices: How many devices of that kind; measurements are shared out among them, one process each.
         num_threads: CPU threads of each process; PyTorch's choice if null.
         retries: What to do after a CUDA error; three times after a minute each if null.
+        ray_address: Of a Ray cluster, whose devices are used instead of this machine's; ``auto`` on one of its own.
         seed: Of the intervals and the random score.
 
     Raises:
@@ -68,7 +70,13 @@ def importance(
         raise ValueError(f"parts: needs at least one and none twice, got {list(parts)}")
     if len(parts) > 1:
         evaluated.data.check_parts_differ()
-    machine = Machine(device=device, devices=devices, num_threads=num_threads, retries=retries or Retries())
+    machine = Machine(
+        device=device,
+        devices=devices,
+        num_threads=num_threads,
+        retries=retries or Retries(),
+        ray_address=ray_address,
+    )
     jobs_of_parts = [importance_jobs(part, num_blocks=num_blocks, num_samples=num_samples) for part in parts]
     with open_evaluations(
         evaluated, output_dir, machine, num_samples={part: [num_samples] for part in parts}

@@ -41,6 +41,7 @@ def prune(
     devices: int = 1,
     num_threads: int | None = None,
     retries: Retries | None = None,
+    ray_address: str | None = None,
 ) -> None:
     """Search the blocks to leave out for each number of active blocks, and write them as a block table.
 
@@ -62,6 +63,7 @@ def prune(
         devices: How many devices of that kind; subsets are shared out among them, one process each.
         num_threads: CPU threads of each process; PyTorch's choice if null.
         retries: What to do after a CUDA error; three times after a minute each if null.
+        ray_address: Of a Ray cluster, whose devices are used instead of this machine's; ``auto`` on one of its own.
 
     Raises:
         ValueError: If the model, a dataset, a block or a number is not there or out of range, there are too few devices
@@ -72,7 +74,13 @@ def prune(
     space = Space(num_blocks=evaluated.config().num_blocks, pinned=tuple(sorted(pinned)))
     _check(space, counts, searches)
     evaluated.data.check_parts_differ()
-    machine = Machine(device=device, devices=devices, num_threads=num_threads, retries=retries or Retries())
+    machine = Machine(
+        device=device,
+        devices=devices,
+        num_threads=num_threads,
+        retries=retries or Retries(),
+        ray_address=ray_address,
+    )
     sizes = sorted({size for plan in searches for size in plan.sizes(num_samples)} | {num_samples})
     with open_evaluations(
         evaluated, output_dir, machine, num_samples={SEARCH_PART: sizes, REPORT_PART: [report_samples]}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from profiling.block_table import TableScore
 from profiling.markup import Table
 from profiling.profile_plots import STYLE
-from profiling.resampling import percentile_interval, resampled_means
+from profiling.subsets.change import accuracy_change
 from profiling.subsets.job import Blocks, Outcome, whole
 
 
@@ -67,10 +67,7 @@ def table_score(full: Outcome, found: Outcome, *, seed: int = 42) -> TableScore:
     The interval is over the samples of these datasets. It says nothing about other datasets: their spread does.
     """
     means = np.asarray([values["accuracy"].mean() for values in found.values.values()])
-    drops = [full.values[name]["accuracy"] - values["accuracy"] for name, values in found.values.items()]
-    draws = [resampled_means(drop[:, None], seed=seed + place)[:, 0] for place, drop in enumerate(drops)]
-    interval = percentile_interval(float(np.mean([drop.mean() for drop in drops])), np.mean(draws, axis=0))
-    assert interval is not None, "results hold finite values only"
+    interval = accuracy_change(found, full, seed=seed)
     return TableScore(
         accuracy_mean=float(means.mean()),
         accuracy_std=float(means.std(ddof=1)) if len(means) > 1 else 0.0,

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import torch
 
 from models.checkpoint import snapshot_directory
+from profiling.subsets.cluster import ClusterCrew
 from profiling.subsets.data import samples_digest
 from profiling.subsets.job import Job, Outcome, Part
 from profiling.subsets.model_evaluator import EvaluatedModel
-from profiling.subsets.pool import DevicePool
+from profiling.subsets.pool import WorkerPool
+from profiling.subsets.processes import ProcessCrew
 from profiling.subsets.retry import FailureLog, Retries
 from profiling.subsets.runner import LocalRunner, Runner
 from profiling.subsets.store import ResultStore, claim, weights_digest
@@ -30,12 +32,14 @@ class Machine:
         devices: How many of them, a process each.
         num_threads: CPU threads of each process; PyTorch's choice if null.
         retries: What to do after a CUDA error.
+        ray_address: Of a Ray cluster whose devices do the jobs instead of this machine's.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     devices: int = 1
     num_threads: int | None = None
     retries: Retries = field(default_factory=Retries)
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, count in {"devices": self.devices, "num_threads": self.num_threads}.items():
@@ -53,7 +57,7 @@ class Machine:
         Raises:
             ValueError: If there are too few.
         """
-        if self.device == "cuda" and torch.cuda.device_count() < self.devices:
+        if self.ray_address is None and self.device == "cuda" and torch.cuda.device_count() < self.devices:
             raise ValueError(
                 f"devices: {self.devices} CUDA devices asked for, this machine has {torch.cuda.device_count()}"
             )
@@ -121,20 +125,27 @@ def open_evaluations(
     for file_name, described in claims.items():
         claim(output_dir, described, file_name=file_name)
     store = ResultStore(output_dir / "results", evaluated.data.dataset_names)
-    failures = FailureLog(output_dir / "failures.jsonl")
-    runner: Runner
-    if machine.device == "cpu" and machine.devices == 1:
-        if machine.num_threads is not None:
-            torch.set_num_threads(machine.num_threads)
-        runner = LocalRunner(evaluated, device="cpu", retries=machine.retries, failures=failures)
-    else:
-        runner = DevicePool(
-            evaluated, machine.names, num_threads=machine.num_threads, retries=machine.retries, failures=failures
-        )
+    runner = _runner(evaluated, machine, FailureLog(output_dir / "failures.jsonl"))
     try:
         yield Evaluations(store, runner)
     finally:
         runner.close()
+
+
+def _runner(evaluated: EvaluatedModel, machine: Machine, failures: FailureLog) -> Runner:
+    """Choose who does the jobs: a cluster, processes, or this process, which is enough for one CPU."""
+    num_threads, retries = machine.num_threads, machine.retries
+    if machine.ray_address is not None:
+        cluster = ClusterCrew(
+            evaluated, machine.ray_address, kind=machine.device, size=machine.devices, num_threads=num_threads
+        )
+        return WorkerPool(cluster, retries=retries, failures=failures)
+    if machine.device == "cpu" and machine.devices == 1:
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        return LocalRunner(evaluated, device="cpu", retries=retries, failures=failures)
+    processes = ProcessCrew(evaluated, machine.names, num_threads=num_threads)
+    return WorkerPool(processes, retries=retries, failures=failures)
 
 
 def _described(evaluated: EvaluatedModel) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.knobs import ExpertCounts
 
 Blocks = tuple[int, ...]
 Part = Literal["train", "validation"]
@@ -37,16 +40,31 @@ class Job:
         measure: What is measured.
         part: Part of the datasets.
         num_samples: Samples of each dataset.
+        experts: Experts per token; those of the evaluated model if ``None``.
     """
 
     blocks: Blocks
     measure: Measure
     part: Part
     num_samples: int
+    experts: ExpertCounts | None = None
+
+    @property
+    def name(self) -> str:
+        """What runs, as file names say it."""
+        blocks = "-".join(map(str, self.blocks))
+        if self.experts is None:
+            return blocks
+        return f"{blocks}_text-{run_lengths(self.experts.text)}_vision-{run_lengths(self.experts.vision)}"
 
     def __str__(self) -> str:
-        names = "-".join(map(str, self.blocks))
-        return f"{self.measure} of blocks {names} on {self.num_samples} {self.part} samples of each dataset"
+        return f"{self.measure} of blocks {self.name} on {self.num_samples} {self.part} samples of each dataset"
+
+
+def run_lengths(counts: tuple[int, ...]) -> str:
+    """Shorten runs of equal numbers: ``3x14-2-3`` is 3 fourteen times, 2, 3."""
+    runs = ((count, len(list(members))) for count, members in groupby(counts))
+    return "-".join(f"{count}x{length}" if length > 1 else str(count) for count, length in runs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from models.engine.eager import EagerEngine
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo, token_experts, token_positions
 from models.processor import MolmoProcessor
 from profiling.answers import score_answers
 from profiling.datasets.catalogue import dataset_entry
@@ -66,7 +66,7 @@ def answers(subject: Subject, batch: PreparedBatch) -> Measured:
         subject.setting, batch_size=len(batch.samples), capacity=capacity
     ) as request:
         request.prefill(inputs, x_BSD)
-        is_over_B = torch.zeros_like(batch.ids[:, 0], dtype=torch.bool)
+        is_over_B = torch.zeros_like(batch.prompt_lengths, dtype=torch.bool)
         while True:
             tokens.append(request.likeliest)
             is_over_B |= tokens[-1] == eos_id
@@ -81,7 +81,7 @@ def answers(subject: Subject, batch: PreparedBatch) -> Measured:
 @torch.inference_mode()
 def likelihood(subject: Subject, batch: PreparedBatch) -> Measured:
     """Compare the distributions over the reference answers' ids with the answers, and with those of the whole model."""
-    found_TV = answer_log_probs(subject.model, batch.ids, batch.labels, batch.x, subject.setting)
+    found_TV = answer_log_probs(subject.model, batch.inputs, batch.labels, batch.x, subject.setting)
     nll_T = F.nll_loss(found_TV, batch.labels[batch.is_answer], reduction="none")
     kl_T = (batch.reference.exp() * (batch.reference - found_TV)).sum(dim=1).clamp(min=0)  # rounding may go below
     return Measured(values={"nll": _mean_by_sample(nll_T, batch), "kl": _mean_by_sample(kl_T, batch)})
@@ -95,9 +95,9 @@ def hidden_states(subject: Subject, batch: PreparedBatch) -> Measured:
     ``angular_distance`` is their angle, as a share of a half turn, at the prompt's last token, and ``angular_spans``
     that of spans of blocks, in the order of ``spans`` (Gromov et al., 2024).
     """
-    inputs = ModelInputs(input_ids=batch.ids)
+    inputs = batch.inputs
     num_tokens_B = inputs.num_tokens
-    rows_B = torch.arange(len(batch.ids), device=batch.ids.device)
+    rows_B = torch.arange(len(num_tokens_B), device=num_tokens_B.device)
     last_B = batch.prompt_lengths - 1
     influence: list[Tensor] = []
     last_states: list[Tensor] = []
@@ -115,7 +115,7 @@ def hidden_states(subject: Subject, batch: PreparedBatch) -> Measured:
             batch.x,
             token_positions(inputs),
             active_blocks=subject.setting.active_blocks,
-            top_k=subject.setting.top_k,
+            top_k=token_experts(subject.setting, inputs),
         )
     angles = [_angle(last_states[span[0]], last_states[span[1]]) for span in spans(len(influence))]
     angles_B = torch.stack(angles, dim=1)
@@ -140,7 +140,7 @@ def gradients(subject: Subject, batch: PreparedBatch) -> Measured:
     for row in range(len(batch.samples)):
         one = _single(batch, row)
         with torch.enable_grad():
-            log_probs_TV = answer_log_probs(subject.model, one.ids, one.labels, one.x, subject.setting)
+            log_probs_TV = answer_log_probs(subject.model, one.inputs, one.labels, one.x, subject.setting)
             loss = F.nll_loss(log_probs_TV, one.labels[one.is_answer])
             found = iter(torch.autograd.grad(loss, flat))
         sizes = [
@@ -180,11 +180,14 @@ def _angle(first_BD: Tensor, second_BD: Tensor) -> Tensor:
 
 def _single(batch: PreparedBatch, row: int) -> PreparedBatch:
     """Take one sample out of a batch, without its padding."""
-    length = int(ModelInputs(input_ids=batch.ids).num_tokens[row])
+    length, index = int(batch.inputs.num_tokens[row]), batch.inputs.token_index
     return replace(
         batch,
         samples=batch.samples[row : row + 1],
-        ids=batch.ids[row : row + 1, :length],
+        inputs=ModelInputs(
+            input_ids=batch.inputs.input_ids[row : row + 1, :length],
+            token_index=None if index is None else index[row : row + 1],
+        ),
         labels=batch.labels[row : row + 1, :length],
         x=batch.x[row : row + 1, :length],
     )

@@ -112,7 +112,7 @@ class ModelEvaluator:
 
     def evaluate(self, job: Job) -> Outcome:
         """See ``SubsetEvaluator``."""
-        setting = replace(self._subject.setting, active_blocks=job.blocks)
+        setting = replace(self._subject.setting, active_blocks=job.blocks, experts=job.experts)
         subject = replace(self._subject, setting=self._subject.model.checked(setting))
         cost = NO_COST
         values: dict[str, dict[str, NDArray[np.float64]]] = {}

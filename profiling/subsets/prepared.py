@@ -4,14 +4,14 @@
 # batch, V = vocabulary.
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from models.inputs import PAD, ModelInputs, collate
 from models.knobs import KnobSetting, Tier, Tiling
-from models.molmo import Molmo, token_positions
+from models.molmo import Molmo, token_experts, token_positions
 from models.processor import MolmoProcessor
 from profiling.datasets.sample import Sample
 from profiling.subsets.data import EvaluationData, reference_answer
@@ -24,14 +24,14 @@ class PreparedBatch:
 
     Args:
         samples: The samples.
-        ids: ``(batch, sequence)``: prompt and reference answer, padded with -1.
+        inputs: Prompt and reference answer, ``(batch, sequence)`` ids padded with -1, and where vision tokens are.
         labels: ``(batch, sequence)``: the id that follows, ``IGNORED`` where it is no part of an answer.
         x: ``(batch, sequence, width)``: the ids embedded, with their vision tokens.
         reference: ``(answer ids of the batch, vocabulary)``: the whole model's log-probabilities at the labels.
     """
 
     samples: tuple[Sample, ...]
-    ids: Tensor
+    inputs: ModelInputs
     labels: Tensor
     x: Tensor
     reference: Tensor
@@ -52,13 +52,15 @@ class PreparedBatch:
         lengths_B = self.prompt_lengths
         longest = int(lengths_B.max())
         place_S = torch.arange(longest, device=lengths_B.device)
-        ids_BS = torch.where(place_S < lengths_B[:, None], self.ids[:, :longest], PAD)
-        return ModelInputs(input_ids=ids_BS), self.x[:, :longest]
+        ids_BS = torch.where(place_S < lengths_B[:, None], self.inputs.input_ids[:, :longest], PAD)
+        return replace(self.inputs, input_ids=ids_BS), self.x[:, :longest]
 
     @property
     def num_bytes(self) -> int:
         """Memory of the tensors."""
-        return sum(tensor.nbytes for tensor in (self.ids, self.labels, self.x, self.reference))
+        index = self.inputs.token_index
+        tensors = (self.inputs.input_ids, self.labels, self.x, self.reference)
+        return sum(tensor.nbytes for tensor in tensors) + (0 if index is None else index.nbytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +105,9 @@ class Preparation:
             labels = example.labels.where(example.loss_mask > 0, IGNORED)
             labels_BS[row, : labels.shape[1]] = labels[0]
         x_BSD = self.model.embed(inputs, self.model.encode_images(inputs))
-        reference_TV = answer_log_probs(self.model, inputs.input_ids, labels_BS, x_BSD, self.setting)
-        return PreparedBatch(
-            samples=tuple(samples), ids=inputs.input_ids, labels=labels_BS, x=x_BSD, reference=reference_TV
-        )
+        encoded = ModelInputs(input_ids=inputs.input_ids, token_index=inputs.token_index)
+        reference_TV = answer_log_probs(self.model, encoded, labels_BS, x_BSD, self.setting)
+        return PreparedBatch(samples=tuple(samples), inputs=encoded, labels=labels_BS, x=x_BSD, reference=reference_TV)
 
 
 class MemoryBudget:
@@ -153,13 +154,15 @@ class PreparedSamples:
             yield batch
 
 
-def answer_log_probs(model: Molmo, ids_BS: Tensor, labels_BS: Tensor, x_BSD: Tensor, setting: KnobSetting) -> Tensor:
+def answer_log_probs(
+    model: Molmo, inputs: ModelInputs, labels_BS: Tensor, x_BSD: Tensor, setting: KnobSetting
+) -> Tensor:
     """Return the log-probabilities of all ids where an answer's id follows: ``(answer ids, vocabulary)``, float32."""
     hidden_BSD = model.language_model(
         x_BSD,
-        token_positions(ModelInputs(input_ids=ids_BS)),
+        token_positions(inputs),
         active_blocks=setting.active_blocks,
-        top_k=setting.top_k,
+        top_k=token_experts(setting, inputs),
     )
     logits_TV: Tensor = model.language_model.head(hidden_BSD[labels_BS != IGNORED])
     return logits_TV.float().log_softmax(dim=-1)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
+from models.knobs import ExpertCounts
 from profiling.files import write_json, written_whole
 from profiling.subsets.job import Blocks, Cost, Job, Measure, Outcome, Part
 
@@ -33,6 +34,7 @@ class _ResultFile(BaseModel):
     measure: Measure
     part: Part
     num_samples: int
+    experts: ExpertCounts | None = None
     cost: Cost
     values: dict[str, dict[str, list[FiniteFloat] | list[list[FiniteFloat]]]]
 
@@ -51,8 +53,7 @@ class ResultStore:
 
     def path(self, job: Job) -> Path:
         """Return the file of a job."""
-        name = "-".join(map(str, job.blocks))
-        return self._folder / f"{job.part}-{job.num_samples}" / job.measure / f"{name}.json"
+        return self._folder / f"{job.part}-{job.num_samples}" / job.measure / f"{job.name}.json"
 
     def read(self, job: Job) -> Outcome | None:
         """Return the outcome of a job that was done before, ``None`` if it was not.
@@ -69,7 +70,13 @@ class ResultStore:
             first = err.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ResultError(f"{path}: {where}: {first['msg']}; remove the file to measure it again") from err
-        found = Job(blocks=result.blocks, measure=result.measure, part=result.part, num_samples=result.num_samples)
+        found = Job(
+            blocks=result.blocks,
+            measure=result.measure,
+            part=result.part,
+            num_samples=result.num_samples,
+            experts=result.experts,
+        )
         lengths = {len(rows) for quantities in result.values.values() for rows in quantities.values()}
         names = tuple(result.values)
         if (found, names, lengths) != (job, self._dataset_names, {job.num_samples}) or result.version != RESULT_VERSION:

@@ -9,7 +9,8 @@ import torch
 
 from profiling.subsets.evaluations import Evaluations, Machine
 from profiling.subsets.job import Blocks, Job, Measure
-from profiling.subsets.pool import DevicePool
+from profiling.subsets.pool import WorkerPool
+from profiling.subsets.processes import ProcessCrew, ProcessWorker
 from profiling.subsets.retry import FailureLog, Retries, is_cuda_error
 from profiling.subsets.runner import LocalRunner
 from profiling.subsets.store import ResultStore
@@ -28,8 +29,9 @@ def local(planted: Planted, retries: Retries = QUICK) -> LocalRunner:
     return LocalRunner(planted, device="cpu", retries=retries, failures=FailureLog(FAILURES))
 
 
-def pool(planted: Planted, retries: Retries = QUICK) -> DevicePool:
-    return DevicePool(planted, ["cpu", "cpu"], num_threads=1, retries=retries, failures=FailureLog(FAILURES))
+def pool(planted: Planted, retries: Retries = QUICK) -> WorkerPool[ProcessWorker]:
+    crew = ProcessCrew(planted, ["cpu", "cpu"], num_threads=1)
+    return WorkerPool(crew, retries=retries, failures=FailureLog(FAILURES))
 
 
 def failures() -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""What the levels of top_k may mean: other numbers of experts by block and for vision tokens, at equal mean cost."""

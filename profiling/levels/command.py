@@ -1,0 +1,180 @@
+"""The ``levels`` command: find what levels of top_k could better mean, and write the level table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import matplotlib.pyplot as plt
+from rich.console import Console
+
+from models.checkpoint import snapshot_directory
+from models.engine import EngineName
+from models.knobs import MOLMOE_1B_GRID, check_top_k, own_grid
+from profiling.environment import collect_environment
+from profiling.files import write_json, written_whole
+from profiling.level_table import LevelTable
+from profiling.levels.candidates import candidates
+from profiling.levels.comparison import Compared, Measured, adopted, compare
+from profiling.levels.measurement import REPORT_PART, SEARCH_PART, MassChanges, Measurement
+from profiling.levels.report import levels_json, levels_table, matched_mass_table, plot_levels
+from profiling.levels.timing import Timing
+from profiling.subsets.evaluations import Machine
+from profiling.subsets.model_evaluator import EvaluatedModel
+from profiling.subsets.retry import Retries
+from profiling.subsets.store import weights_digest
+
+
+def levels(
+    evaluated: EvaluatedModel,
+    output_dir: Path,
+    *,
+    top_k: tuple[int, ...] | None = None,
+    block_counts: tuple[int, ...] | None = None,
+    vision_reductions: tuple[int, ...] = (1, 2),
+    num_samples: int = 500,
+    report_samples: int = 1000,
+    timing: Timing | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    devices: int = 1,
+    num_threads: int | None = None,
+    retries: Retries | None = None,
+    ray_address: str | None = None,
+    seed: int = 42,
+) -> None:
+    """Find what each level of top_k could better mean at the same mean number of experts, and write a level table.
+
+    Compares, level by level, the plain number with fewer experts for vision tokens than for text tokens, and with
+    other numbers by block, shared out by the blocks' weights and by samples. Accuracy is that on two parts of each
+    dataset, time is measured in one run in random order. A meaning is adopted where it answers better on samples that
+    it was not chosen by, in no more time. Each result has a file of its own in ``output_dir/results``: started again,
+    the command goes on where it stopped; times are measured anew. Writes ``level_table.json``, ``levels.json``,
+    ``levels.md`` and ``.tex``, ``levels.png``, and ``matched_mass.md`` and ``.tex``; failures go to ``failures.jsonl``.
+
+    Args:
+        evaluated: The model, the datasets and the way that it is asked.
+        output_dir: Folder of the results.
+        top_k: The levels; those that the model was trained for, else MolmoE-1B's, if null.
+        block_counts: Experts that a block may have where blocks differ; 1 to the highest level if null.
+        vision_reductions: By how many experts fewer for a vision token.
+        num_samples: Samples of each dataset's train part that meanings are chosen by.
+        report_samples: Samples of each dataset's validation part that decide.
+        timing: How times are measured; as usual if null.
+        device: Where to run.
+        devices: How many devices of that kind; measurements of accuracy are shared out among them, one process each.
+        num_threads: CPU threads of each process; PyTorch's choice if null.
+        retries: What to do after a CUDA error; three times after a minute each if null.
+        ray_address: Of a Ray cluster, whose devices are used instead of this machine's; ``auto`` on one of its own.
+        seed: Of random tokens, of the order of timed runs and of the intervals.
+
+    Raises:
+        ValueError: If the model is dense, a dataset or a number is not there or out of range, there are too few devices
+            or samples, or a result file is damaged.
+        RuntimeError: If a measurement failed as often as it may.
+    """
+    console = Console()
+    evaluated.data.check_parts_differ()
+    measurement = Measurement(
+        evaluated=evaluated,
+        output_dir=output_dir,
+        top_k=_levels(evaluated, top_k),
+        num_samples={SEARCH_PART: num_samples, REPORT_PART: report_samples},
+        timing=timing or Timing(),
+        machine=Machine(
+            device=device,
+            devices=devices,
+            num_threads=num_threads,
+            retries=retries or Retries(),
+            ray_address=ray_address,
+        ),
+        console=console,
+        seed=seed,
+    )
+    config = evaluated.config()
+    counts = tuple(sorted(set(block_counts or range(1, max(measurement.top_k) + 1))))
+    for count in (*measurement.top_k, *counts):
+        check_top_k(count, num_experts=config.num_experts)
+    try:
+        vision_share = measurement.vision_share()
+        found = candidates(
+            measurement.top_k,
+            vision_share=vision_share,
+            reductions=vision_reductions,
+            losses=measurement.losses(counts),
+            counts=counts,
+            num_experts=config.num_experts,
+        )
+        answers = measurement.answers(found)
+        mass_changes = measurement.mass_changes(found, answers)
+        times_ms, again_ms, engine = measurement.times_ms(found)
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured is kept, the same command goes on with the rest")
+        raise
+    compared = compare(
+        [
+            Measured(candidate=each, train=train, validation=validation, time_ms=time_ms)
+            for each, (train, validation), time_ms in zip(found, answers, times_ms, strict=True)
+        ],
+        again_ms,
+        seed=seed,
+    )
+    _write(measurement, compared, mass_changes, vision_share=vision_share, engine=engine)
+
+
+def _levels(evaluated: EvaluatedModel, top_k: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the levels to look at.
+
+    Raises:
+        ValueError: If the model is dense, or a level is named twice.
+    """
+    if not evaluated.config().is_moe:
+        raise ValueError(f"levels: {evaluated.model.name} is a dense model, which has no experts")
+    usual = own_grid(evaluated.model.hf_config(), source=evaluated.model.name) or MOLMOE_1B_GRID
+    found = usual.top_k if top_k is None else top_k
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"top_k: needs at least one level and none twice, got {list(found)}")
+    return found
+
+
+def _write(
+    measurement: Measurement,
+    compared: Sequence[Compared],
+    mass_changes: MassChanges,
+    *,
+    vision_share: float,
+    engine: EngineName,
+) -> None:
+    evaluated, output_dir, console = measurement.evaluated, measurement.output_dir, measurement.console
+    names, num_samples = evaluated.data.dataset_names, measurement.num_samples
+    environment = collect_environment(
+        measurement.machine.names[0], engine=engine, dtype=evaluated.model.dtype, model=evaluated.model.name
+    )
+    subject = (
+        f"{evaluated.label}, {engine} on {environment.device}; "
+        f"{num_samples[SEARCH_PART]} train and {num_samples[REPORT_PART]} validation samples of each of "
+        f"{', '.join(names)}"
+    )
+    compared_table = levels_table(compared, vision_share=vision_share, subject=subject)
+    mass_table = matched_mass_table(mass_changes, subject=subject)
+    compared_table.write(output_dir / "levels")
+    mass_table.write(output_dir / "matched_mass")
+    write_json(output_dir / "levels.json", levels_json(compared, mass_changes, vision_share=vision_share))
+    figure = plot_levels(compared, subject)
+    with written_whole(output_dir / "levels.png") as partial_file:
+        figure.savefig(partial_file, dpi=150)
+    plt.close(figure)
+    table = LevelTable(
+        model=evaluated.model.name,
+        weights=weights_digest(snapshot_directory(evaluated.model.name)),
+        random_weights=evaluated.model.random_weights,
+        num_blocks=evaluated.config().num_blocks,
+        dataset_names=names,
+        search_samples=num_samples[SEARCH_PART],
+        report_samples=num_samples[REPORT_PART],
+        device=environment.device,
+        engine=engine,
+        by_top_k=adopted(compared),
+    )
+    table.write(output_dir / "level_table.json")
+    compared_table.show(console)
+    mass_table.show(console)
+    console.print(f"wrote {output_dir / 'level_table.json'}, its tables and levels.png")
