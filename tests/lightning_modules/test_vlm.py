@@ -207,18 +207,17 @@ def test_a_run_logs_what_the_documentation_lists() -> None:
     assert logged == listed - {"test"}
 
 
-def test_the_nano_config_builds_a_model_that_fits_its_data() -> None:
-    cli = main.cli_main(
-        [
-            *("--config", str(NANO), "--config", str(CONFIGS / "elastic.yaml"), "--trainer.accelerator", "cpu"),
-            *("--optimizer.init_args.fused", "false"),
-        ],
-        run=False,
-    )
+@pytest.mark.parametrize("is_elastic", [False, True])
+def test_each_stage_builds_a_model_that_fits_its_data(*, is_elastic: bool) -> None:
+    more = ["--config", str(CONFIGS / "elastic.yaml")] if is_elastic else []
+    arguments = ["--config", str(NANO), *more, "--trainer.accelerator", "cpu", "--optimizer.init_args.fused", "false"]
+    cli = main.cli_main(arguments, run=False)
     assert cli is not None
+    assert cli.trainer.max_steps == cli.config["lr_scheduler"]["init_args"]["total_steps"]
     module = cli.model
     assert isinstance(module, VLMModule)
-    assert module.hparams["is_elastic"]
+    assert module.hparams["is_elastic"] == is_elastic
+    assert module.label_steps <= cli.trainer.max_steps / 2
     num_parameters = sum(parameter.numel() for parameter in module.network.molmo.parameters())
     assert num_parameters * 2 < 30 * 2**20  # in bfloat16
     tokens = {}
