@@ -36,3 +36,10 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, allow_nan=False)
     with written_whole(path) as partial:
         partial.write_text(text + "\n")
+
+
+def switched_on(settings: Any) -> Any:
+    """Leave out what is off or null, so that a run goes on as before when an option was added meanwhile."""
+    if not isinstance(settings, dict):
+        return settings
+    return {name: switched_on(value) for name, value in settings.items() if value is not None and value is not False}

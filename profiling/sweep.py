@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import torch
@@ -13,7 +13,7 @@ from rich.console import Console
 from models.config import MolmoConfig
 from models.engine import EngineName
 from models.knobs import Tiling, own_grid
-from profiling.files import written_whole
+from profiling.files import switched_on, written_whole
 from profiling.jsonl import drop_cut_line, existing_keys
 from profiling.model_source import GridLevels, ModelSource
 from profiling.profile_plots import plot_components
@@ -176,15 +176,8 @@ def _claim(output_dir: Path, sweep: Sweep) -> None:
         claimed = json.loads(file.read_text())
     except ValueError as err:
         raise ProfileError(f"output_dir: {file} is not JSON ({err}); remove it or give another folder") from err
-    if _given(claimed) != _given(json.loads(settings)):
+    if switched_on(claimed) != switched_on(json.loads(settings)):
         raise ProfileError(f"output_dir: {file} describes another sweep; give its arguments again or another folder")
-
-
-def _given(settings: Any) -> Any:
-    """Leave out what is off or null, so that a sweep goes on after an option was added."""
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _given(value) for name, value in settings.items() if value is not None and value is not False}
 
 
 def _done(output_dir: Path) -> frozenset[Key]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from models.knobs import ExpertCounts
-from profiling.files import write_json, written_whole
+from profiling.files import switched_on, write_json, written_whole
 from profiling.subsets.job import Blocks, Cost, Job, Measure, Outcome, Part
 
 RESULT_VERSION: Final = 1
@@ -148,7 +148,7 @@ def claim(output_dir: Path, described: Mapping[str, Any], *, file_name: str) -> 
         raise ResultError(f"output_dir: {path} is not JSON ({err}); remove it or give another folder") from err
     if not isinstance(found, dict):
         raise ResultError(f"output_dir: {path} must hold an object; remove it or give another folder")
-    differing = sorted(key for key in wanted | found if wanted.get(key) != found.get(key))
+    differing = sorted(key for key in wanted | found if switched_on(wanted.get(key)) != switched_on(found.get(key)))
     if differing:
         raise ResultError(
             f"output_dir: {path} describes results of another {', '.join(differing)}; give another folder"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from profiling.files import write_json, written_whole
+from profiling.files import switched_on, write_json, written_whole
 
 
 def test_a_file_is_replaced_when_it_is_complete() -> None:
@@ -38,3 +38,9 @@ def test_json_is_written_whole_and_holds_finite_numbers_only() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         write_json(Path("a.json"), {"a": float("nan")})
     assert json.loads(Path("a.json").read_text()) == {"a": [1.5]}
+
+
+def test_what_is_off_or_null_counts_as_not_there() -> None:
+    settings = {"a": 0, "b": None, "c": {"d": False, "e": [None], "f": ""}}
+    assert switched_on(settings) == {"a": 0, "c": {"e": [None], "f": ""}}
+    assert switched_on(None) is None

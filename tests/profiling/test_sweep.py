@@ -19,6 +19,7 @@ import main
 from models.config import released_config
 from models.knobs import MOLMOE_1B_GRID, KnobGrid, Tier, spread_blocks
 from profiling.jsonl import JsonlWriter, existing_keys
+from profiling.level_table import LevelEntry, LevelTable
 from profiling.model_source import GridLevels, ModelSource
 from profiling.profiler import KEY_FIELDS, Key, Profiler
 from profiling.questions import Questions
@@ -409,3 +410,36 @@ def test_levels_that_are_not_named_are_those_of_the_models_own_grid() -> None:
     assert GridLevels(num_active_blocks=(3,)).grid(config, own).blocks_by_count == {3: spread_blocks(4, 3)}
     released = released_config("molmoe-1b-0924")
     assert GridLevels().grid(released) == MOLMOE_1B_GRID
+
+
+def test_levels_mean_what_their_table_says_and_the_profile_says_so_too() -> None:
+    entry = LevelEntry(text=(3, 2, 2, 2), vision=(1, 1, 2, 2), found_by="modality")
+    LevelTable(
+        model="tiny",
+        weights="",
+        num_blocks=4,
+        dataset_names=("a",),
+        search_samples=1,
+        report_samples=1,
+        device="cpu",
+        engine="eager",
+        by_top_k={2: entry},
+    ).write(Path("levels.json"))
+    plain = sweep(repeats=1)
+    the_sweep = replace(plain, levels=replace(plain.levels, level_table="levels.json"))
+    assert {setting.experts for setting in the_sweep.plan().grid.settings()} == {entry.experts()}
+    assert keys_of(the_sweep) == keys_of(plain)  # a level keeps its name
+    profile(the_sweep, OUT)
+    environment = read_profile(OUT / "profile.parquet").environment
+    assert environment.experts_by_top_k == {"2": {"text": [3, 2, 2, 2], "vision": [1, 1, 2, 2]}}
+
+
+def test_a_sweep_goes_on_after_an_option_was_added() -> None:
+    profile(sweep(repeats=1), OUT)
+    file = OUT / "sweep.json"
+    content = json.loads(file.read_text())
+    del content["levels"]["level_table"], content["model"]["match_router_mass"]
+    file.write_text(json.dumps(content))
+    profile(sweep(repeats=1), OUT)
+    with pytest.raises(ValueError, match="describes another sweep"):
+        profile(sweep(repeats=1, model=ModelSource(name="tiny", random_weights=True, match_router_mass=True)), OUT)

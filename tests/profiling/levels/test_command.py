@@ -4,15 +4,18 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import auto_parser
 
 import main
 from models.config import MolmoConfig
 from profiling.level_table import read_level_table
+from profiling.levels.command import levels
 from profiling.model_source import GridLevels
 from profiling.subsets.job import Job, Outcome
-from profiling.subsets.model_evaluator import ModelEvaluator
+from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from tests.block_models import block_hf_config, write_block_model
 
+ROOT = Path(main.__file__).parent
 OUT = Path("out")
 CONFIG: dict[str, Any] = {
     "evaluated": {
@@ -82,3 +85,14 @@ def test_a_run_leaves_a_level_table_tables_and_a_figure_and_measures_no_answer_t
 def test_levels_that_the_model_cannot_have_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(**changes)
+
+
+@pytest.mark.parametrize("name", ["nano", "molmoe_1b"])
+def test_every_config_builds(name: str) -> None:
+    assert {path.stem for path in (ROOT / "configs" / "levels").glob("*.yaml")} == {"nano", "molmoe_1b"}
+    parser = auto_parser(levels, as_positional=False)
+    file = str(ROOT / "configs" / "levels" / f"{name}.yaml")
+    built = parser.instantiate_classes(parser.parse_args(["--config", file]))
+    assert isinstance(built.evaluated, EvaluatedModel)
+    assert built.vision_reductions == (1, 2)
+    assert built.timing.repeats == 5
