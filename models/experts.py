@@ -3,7 +3,7 @@
 # Shape suffixes: B = requests, S = new tokens, T = B * S, D = width of the model, E = experts, K = experts per token,
 # F = hidden width of an expert, R = T * K rows, one for each (token, chosen expert).
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from models.config import MolmoConfig
 
 # Up to this many rows, copying the chosen experts' weights costs less than the launches that sorting needs.
 MAX_GATHERED_ROWS = 16
+
+_GROUPED_ON_GPU: Final = frozenset({torch.bfloat16})
+_GROUPED_ON_CPU: Final = frozenset({torch.bfloat16, torch.float16, torch.float32})
 
 
 class Router(nn.Module):
@@ -54,9 +57,8 @@ class Router(nn.Module):
 class Experts(nn.Module):
     """The experts' weights, stacked, and the ways to run the chosen ones.
 
-    Few rows on a GPU gather their experts' weights; many rows are sorted by expert and multiplied in groups; elsewhere
-    a loop runs over the experts that were chosen. Training multiplies in groups wherever it can: the loop waits for the
-    device in every block.
+    Few rows on a GPU gather their experts' weights; more are sorted by expert and multiplied in groups. A loop over the
+    experts that were chosen, which waits for the device in every block, serves types that the library does not group.
     """
 
     def __init__(self, config: MolmoConfig) -> None:
@@ -69,23 +71,26 @@ class Experts(nn.Module):
 
         With ``is_ragged`` some choices are none, see ``Router``; their rows are not multiplied.
         """
+        can_group = self._can_group(x_TD)
         if is_ragged:
-            if x_TD.is_cuda and self._can_group(x_TD) and not torch.is_grad_enabled():
+            if can_group and not torch.is_grad_enabled():
                 return self._grouped(x_TD, weight_TK, expert_TK, is_ragged=True)
             return self._loop(x_TD, weight_TK, expert_TK)
-        if torch.is_grad_enabled() and self._can_group(x_TD):
+        if can_group and torch.is_grad_enabled():
             return self._trained(x_TD, weight_TK, expert_TK)
         # Compiled, the gathered weights are multiplied as they are read: nothing is copied, on the CPU neither.
         gathers = x_TD.is_cuda or torch.compiler.is_compiling()
         if gathers and expert_TK.numel() <= MAX_GATHERED_ROWS and not torch.is_grad_enabled():
             return self._gathered(x_TD, weight_TK, expert_TK)
-        if x_TD.is_cuda and self._can_group(x_TD):
+        if can_group:
             return self._grouped(x_TD, weight_TK, expert_TK)
         return self._loop(x_TD, weight_TK, expert_TK)
 
     def _can_group(self, x_TD: Tensor) -> bool:
-        """Tell whether the grouped kernel takes these shapes: bfloat16, rows a multiple of 16 bytes long."""
-        return x_TD.dtype == torch.bfloat16 and self.down.shape[1] % 8 == 0 and self.down.shape[2] % 8 == 0
+        """Tell whether the library multiplies these in groups: on a GPU bfloat16, rows a multiple of 16 bytes long."""
+        dtypes = _GROUPED_ON_GPU if x_TD.is_cuda else _GROUPED_ON_CPU
+        is_aligned = all(width * x_TD.element_size() % 16 == 0 for width in self.down.shape[1:])
+        return x_TD.dtype in dtypes and is_aligned
 
     def _gathered(self, x_TD: Tensor, weight_TK: Tensor, expert_TK: Tensor) -> Tensor:
         num_tokens, top_k = expert_TK.shape
@@ -132,6 +137,9 @@ class Experts(nn.Module):
         expert_R, order_R = expert_TK.flatten().sort(stable=True)
         experts, counts = expert_R.unique_consecutive(return_counts=True)
         token_R = order_R // expert_TK.shape[1]
+        # The gradient of one expert, taken out of the stack, would be a stack of zeros but for that one.
+        gate_up, down = self.gate_up, self.down
+        gate_up_E, down_E = (gate_up.unbind(), down.unbind()) if torch.is_grad_enabled() else (gate_up, down)
         weight_R1 = weight_TK.flatten()[order_R].unsqueeze(1)
         start = 0
         for expert, count in zip(experts.tolist(), counts.tolist(), strict=True):
@@ -139,8 +147,8 @@ class Experts(nn.Module):
                 break
             rows = slice(start, start + count)
             start += count
-            gate, up = F.linear(x_TD[token_R[rows]], self.gate_up[expert]).chunk(2, dim=-1)
-            out_rows = F.linear(F.silu(gate) * up, self.down[expert]) * weight_R1[rows]
+            gate, up = F.linear(x_TD[token_R[rows]], gate_up_E[expert]).chunk(2, dim=-1)
+            out_rows = F.linear(F.silu(gate) * up, down_E[expert]) * weight_R1[rows]
             out_TD = out_TD.index_add(0, token_R[rows], out_rows)
         return out_TD
 
