@@ -22,6 +22,7 @@ from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.export import export_vlm
+from lightning_modules.latency_promise import calibrate, recalibrate
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
@@ -39,6 +40,8 @@ from profiling.vlm_evaluation import evaluate_vlm
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
+    "calibrate": calibrate,
+    "recalibrate": recalibrate,
     "calibrate-estimator": calibrate_estimator,
     "controller-features": controller_features,
     "convert-profile": convert_profile,
@@ -57,12 +60,27 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "evaluate-vlm": evaluate_vlm,
 }
 LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels", "profile_facts")
-PREDICT_OPTIONS: Final[dict[str, tuple[type, str, str]]] = {
-    "image": (str, "data.init_args.image", "File of a picture to ask about."),
-    "question": (str, "data.init_args.question", "What to ask about it."),
-    "setting.tier": (str, "model.init_args.tier", "Image tier; the highest if null."),
-    "setting.top_k": (int, "model.init_args.top_k", "Experts per token; as trained if null."),
-    "setting.num_active_blocks": (int, "model.init_args.num_active_blocks", "How many blocks run; all if null."),
+SHORT_OPTIONS: Final[dict[str, dict[str, tuple[Any, str, str]]]] = {
+    "predict": {
+        "image": (str, "data.init_args.image", "File of a picture to ask about."),
+        "question": (str, "data.init_args.question", "What to ask about it."),
+        "setting.tier": (str, "model.init_args.tier", "Image tier; the highest if null."),
+        "setting.top_k": (int, "model.init_args.top_k", "Experts per token; as trained if null."),
+        "setting.num_active_blocks": (int, "model.init_args.num_active_blocks", "How many blocks run; all if null."),
+        "latency_budget": (
+            float,
+            "model.init_args.latency_budget_ms",
+            "Milliseconds that the answer may take; then a controller chooses the setting.",
+        ),
+    },
+    "test": {
+        "latency_budget": (
+            float | list[float],
+            "data.init_args.latency_budget_ms",
+            "Milliseconds that an answer may take: one budget, or a list that every question is asked under.",
+        ),
+        "num_samples": (int, "data.init_args.num_requests", "Questions of each dataset."),
+    },
 }
 _INTERRUPTED: Final = 130  # as shells report SIGINT
 
@@ -126,12 +144,20 @@ class PunctualCLI(LightningCLI):
 class PredictCLI(PunctualCLI):
     """Give what a person asks short names; data and modules that take none of it do not mind."""
 
+    options = SHORT_OPTIONS["predict"]
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options, each linked to where it goes."""
         super().add_arguments_to_parser(parser)
-        for name, (kind, target, description) in PREDICT_OPTIONS.items():
+        for name, (kind, target, description) in self.options.items():
             parser.add_argument(f"--{name}", type=kind | None, default=None, help=description)
             parser.link_arguments(name, target)
+
+
+class InferenceTestCLI(PredictCLI):
+    """Give what a test of adaptive inference asks short names."""
+
+    options = SHORT_OPTIONS["test"]
 
 
 def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI | None:
@@ -156,14 +182,14 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
         return None
     if run and words[0] not in LightningCLI.subcommands() and not words[0].startswith("-"):
         raise ValueError(f"{words[0]}: no such command, choose one of {', '.join(_commands())}")
-    is_predict = words[:1] == ["predict"]
-    return (PredictCLI if is_predict else PunctualCLI)(
+    command = words[0] if words else ""
+    return {"predict": PredictCLI, "test": InferenceTestCLI}.get(command, PunctualCLI)(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         load_from_checkpoint_support=False,
-        save_config_callback=None if is_predict else SaveConfigCallback,
+        save_config_callback=None if command == "predict" else SaveConfigCallback,
         args=args,
         run=run,
     )

@@ -7,8 +7,8 @@ import numpy as np
 
 from profiling.adaptive.request import BudgetedRequest
 from profiling.adaptive.served import Served
-from profiling.promises.guarantee import Level, Trial, smallest_margins
-from profiling.promises.promise import BudgetPromise, Denominator
+from profiling.promises.guarantee import Trial, smallest_margins
+from profiling.promises.promise import BudgetPromise, Denominator, Terms
 from profiling.questions import QuestionRequest
 
 Serve = Callable[[BudgetedRequest, float], Served]
@@ -21,51 +21,46 @@ class Findings:
 
     Args:
         budgets: What may be promised.
-        expected_ratio: Median of measured over expected time, over all runs.
+        rows: All runs.
     """
 
     budgets: tuple[BudgetPromise, ...]
-    expected_ratio: float
+    rows: tuple[Served, ...]
+
+    @property
+    def expected_ratio(self) -> float:
+        """Median of measured over expected time."""
+        return float(np.median([row.latency_ms / row.expected_ms for row in self.rows if row.expected_ms]))
 
 
-def find_margins(
-    serve: Serve,
-    questions: Sequence[QuestionRequest],
-    budgets_ms: Sequence[float],
-    margins: Sequence[float],
-    level: Level,
-    *,
-    denominator: Denominator,
-) -> Findings:
+def find_margins(serve: Serve, questions: Sequence[QuestionRequest], terms: Terms) -> Findings:
     """Run questions under each budget, with smaller and smaller margins as long as the promise is shown.
 
     Args:
         serve: Runs the policy.
         questions: Those of the calibration; each is asked once for each budget and margin that is reached.
-        budgets_ms: The budgets, in rising order.
-        margins: Shares of the budget to keep back, safest first.
-        level: What to promise.
-        denominator: Whose misses count.
+        terms: What is to be promised.
 
     Raises:
         ValueError: If there are too few questions to promise anything, or the margins do not fall.
     """
-    level.check_requests(len(questions), len(budgets_ms))
+    terms.level.check_requests(len(questions), len(terms.budgets_ms))
     runs: dict[tuple[float, float], list[Served]] = {}
 
     def run(budget_ms: float, margin: float) -> Trial:
         requests = [BudgetedRequest(question=question, budget_ms=budget_ms) for question in questions]
         runs[budget_ms, margin] = [serve(request, margin) for request in requests]
-        return _trial(runs[budget_ms, margin], denominator)
+        return _trial(runs[budget_ms, margin], terms.denominator)
 
-    found = smallest_margins(run, budgets_ms, margins, level)
-    ratios = [row.latency_ms / row.expected_ms for rows in runs.values() for row in rows if row.expected_ms]
+    shown = smallest_margins(run, terms.budgets_ms, terms.margins, terms.level)
     return Findings(
         budgets=tuple(
-            _promise(budget_ms, margin, runs[budget_ms, margins[0] if margin is None else margin], denominator)
-            for budget_ms, margin in found.items()
+            _promise(
+                budget_ms, margin, runs[budget_ms, terms.margins[0] if margin is None else margin], terms.denominator
+            )
+            for budget_ms, margin in shown.items()
         ),
-        expected_ratio=float(np.median(ratios)),
+        rows=tuple(row for rows in runs.values() for row in rows),
     )
 
 

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -11,6 +12,9 @@ from profiling.questions import QuestionRequest
 
 Key = tuple[str, str, str, float]
 """Dataset, split, id of the sample, and budget: what names a request of a run."""
+
+
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,6 @@ def check_budget(budget_ms: float, *, where: str = "latency_budget") -> float:
     return float(budget_ms)
 
 
-def in_random_order(requests: Sequence[BudgetedRequest], *, seed: int) -> list[BudgetedRequest]:
-    """Shuffle requests, so that drift of the device meets all budgets alike."""
+def in_random_order(requests: Sequence[Asked], *, seed: int) -> list[Asked]:
+    """Shuffle requests, so that drift of the device meets all alike."""
     return random.Random(seed).sample(list(requests), len(requests))  # noqa: S311 - no secret

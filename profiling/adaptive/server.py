@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.deadline import Deadline
-from models.engine import Engine
+from models.engine import Engine, EngineName
 from models.generation import Generation, encode_images, generate
 from models.inputs import ModelInputs
 from models.knobs import KnobGrid, Tiling
@@ -47,10 +47,12 @@ class Answer:
     Args:
         served: The record.
         choice: The last decision, with what it was made from.
+        grid: The settings that it was among.
     """
 
     served: Served
     choice: Choice
+    grid: KnobGrid
 
 
 class _Done(NamedTuple):
@@ -126,6 +128,11 @@ class Server:
         self._now = now
         self._clock = StageClock(model.language_model.head.weight.device)
 
+    @property
+    def engine_name(self) -> EngineName:
+        """How the model really runs."""
+        return self._engine.name
+
     def warm_up(self, request: BudgetedRequest) -> None:
         """Meet every setting and the request's shapes at every tier, untimed."""
         self._engine.warm_up(self._settings)
@@ -167,7 +174,11 @@ class Server:
         for name, samples_ms in self._clock.read_ms().items():
             run.times_ms[name] = sum(samples_ms)
         done = _Done(choice, inputs.input_ids.shape[1], token_ids, is_truncated=generation.is_truncated)
-        return Answer(served=self._served(request, done, run, margin=margin, latency_ms=latency_ms), choice=choice)
+        return Answer(
+            served=self._served(request, done, run, margin=margin, latency_ms=latency_ms),
+            choice=choice,
+            grid=self._grid,
+        )
 
     def _served(
         self, request: BudgetedRequest, done: "_Done", run: "_Run", *, margin: float, latency_ms: float

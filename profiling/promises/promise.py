@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -19,6 +19,41 @@ Denominator = Literal["all", "served"]
 """Whose misses count: all requests, those without a feasible setting as misses; or only those that had one."""
 
 SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What is to be promised.
+
+    Args:
+        budgets_ms: The budgets, in rising order.
+        margins: Shares of a budget to try keeping back, safest first.
+        level: Which share of misses, and how surely.
+        denominator: Whose misses count.
+
+    Raises:
+        ValueError: If there is no such denominator.
+    """
+
+    budgets_ms: tuple[float, ...]
+    margins: tuple[float, ...]
+    level: Level
+    denominator: Denominator
+
+    def __post_init__(self) -> None:
+        if self.denominator not in get_args(Denominator):
+            known = ", ".join(get_args(Denominator))
+            raise ValueError(f"denominator: must be one of {known}, got {self.denominator!r}")
+
+    @property
+    def statement(self) -> str:
+        """What is promised, in words."""
+        whom = "requests" if self.denominator == "all" else "requests that had a feasible setting"
+        return (
+            f"With confidence {1 - self.level.delta:.3g} over calibrations, at most {self.level.alpha:.3g} of {whom} "
+            "miss their budget, for every budget that has a margin: marginal over requests like the calibration set, "
+            "on this device and software, at batch 1."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +84,18 @@ class Promise:
     Marginal over requests like the calibration set, on this device and software, at batch 1: never about one request.
 
     Args:
-        controller: The policy's controller, a file or a name.
-        stops_at_deadline: Whether the policy cuts answers off.
-        level: Which share of misses is promised, and how surely.
-        denominator: Whose misses count.
+        policy: The policy's own arguments, as ``calibrate`` was given them.
+        terms: What was to be promised. The safest margin is kept back where nothing is.
         budgets: The promise for each budget, in rising order.
-        largest_margin: Safest margin that was tested; what is kept back where nothing is promised.
         table: Expected times and kappas.
         expected_ratio: Median of measured over expected time in the calibration's runs.
         data_hash: Digest of the requests that were run.
         environment: Device, software and date.
     """
 
-    controller: str
-    stops_at_deadline: bool
-    level: Level
-    denominator: Denominator
+    policy: Mapping[str, Any]
+    terms: Terms
     budgets: tuple[BudgetPromise, ...]
-    largest_margin: float
     table: LatencyTable
     expected_ratio: float
     data_hash: str
@@ -84,7 +113,7 @@ class Promise:
             around = self.budgets[place : place + 1]
         else:
             around = self.budgets[max(0, place - 1) : place + 1]
-        return max(self.largest_margin if budget.margin is None else budget.margin for budget in around)
+        return max(self.terms.margins[0] if budget.margin is None else budget.margin for budget in around)
 
     def is_promised(self, budget_ms: float) -> bool:
         """Whether something was shown for just this budget."""
@@ -94,29 +123,16 @@ class Promise:
         """Write the file."""
         content = {
             "schema_version": SCHEMA_VERSION,
-            "statement": statement(self.level, self.denominator),
-            "controller": self.controller,
-            "stops_at_deadline": self.stops_at_deadline,
-            "level": asdict(self.level),
-            "denominator": self.denominator,
+            "statement": self.terms.statement,
+            "policy": dict(self.policy),
+            "terms": asdict(self.terms),
             "budgets": [asdict(budget) for budget in self.budgets],
-            "largest_margin": self.largest_margin,
             "expected_ratio": self.expected_ratio,
             "data_hash": self.data_hash,
             "environment": self.environment.model_dump(mode="json"),
             "latency_table": self.table.to_json(),
         }
         write_json(path, content)
-
-
-def statement(level: Level, denominator: Denominator) -> str:
-    """Say in words what is promised."""
-    whom = "requests" if denominator == "all" else "requests that had a feasible setting"
-    return (
-        f"With confidence {1 - level.delta:.3g} over calibrations, at most {level.alpha:.3g} of {whom} miss their "
-        "budget, for every budget that has a margin: marginal over requests like the calibration set, on this device and "
-        "software, at batch 1."
-    )
 
 
 def read_promise(path: Path | str) -> Promise:
@@ -133,12 +149,9 @@ def read_promise(path: Path | str) -> Promise:
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version: must be {SCHEMA_VERSION}, got {content['schema_version']!r}")
         return Promise(
-            controller=content["controller"],
-            stops_at_deadline=content["stops_at_deadline"],
-            level=Level(**content["level"]),
-            denominator=content["denominator"],
+            policy=content["policy"],
+            terms=_terms(content["terms"]),
             budgets=tuple(BudgetPromise(**budget) for budget in content["budgets"]),
-            largest_margin=content["largest_margin"],
             table=LatencyTable.from_json(content["latency_table"]),
             expected_ratio=content["expected_ratio"],
             data_hash=content["data_hash"],
@@ -146,6 +159,15 @@ def read_promise(path: Path | str) -> Promise:
         )
     except (KeyError, TypeError, ValidationError, ValueError) as err:
         raise ValueError(f"{path}: is no promise as `calibrate` writes it: {err}") from err
+
+
+def _terms(content: Mapping[str, Any]) -> Terms:
+    return Terms(
+        budgets_ms=tuple(content["budgets_ms"]),
+        margins=tuple(content["margins"]),
+        level=Level(**content["level"]),
+        denominator=content["denominator"],
+    )
 
 
 def data_hash(keys: list[tuple[str, str, str]]) -> str:

@@ -1,0 +1,177 @@
+"""Answer requests within their budgets, really and end to end, and say how right and how punctual that was."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from lightning import LightningModule
+from PIL import Image
+from rich.console import Console
+
+from lightning_modules.finished_policy import FinishedPolicy, PolicySource
+from models.molmo import Molmo
+from profiling.adaptive.journal import Journal
+from profiling.adaptive.report import AdaptiveReport, reference_goodputs
+from profiling.adaptive.request import BudgetedRequest
+from profiling.adaptive.served import Served
+from profiling.adaptive.server import Server
+from profiling.adaptive.totals import MANY_BUDGETS, Totals
+from profiling.promises.adaptive_margin import AdaptiveMargin
+from profiling.promises.drift import DriftAlarm
+from profiling.schema import Environment
+
+_log = logging.getLogger(__name__)
+
+_LOGGED: Final = ("accuracy", "goodput", "late", "truncated", "infeasible", "overhead_p50_ms", "overhead_p99_ms")
+_ALPHA: Final = 0.05  # that an online margin aims at where no promise says
+
+
+class AdaptiveInferenceModule(LightningModule):
+    """Test a finished policy in fresh runs, one request at a time.
+
+    Writes a row a request to ``requests.jsonl`` while running; the same command goes on where it stopped. At the end
+    writes and prints the totals, see ``AdaptiveReport.write``. The first request is run once before, uncounted.
+
+    Logs, under ``test/``, ``accuracy``, ``goodput``, ``adherence``, ``late``, ``truncated``, ``infeasible``,
+    ``overhead_p50_ms`` and ``overhead_p99_ms`` over all requests, and the first six with ``/<budget>`` behind.
+
+    Args:
+        output_dir: Folder of the results.
+        online_margin: Whether margins follow what happens (adaptive conformal inference), from the promised ones on;
+            what was promised is then no longer.
+        num_examples: Requests to show, the first ones of the random order.
+        policy: See ``PolicySource``.
+
+    Raises:
+        ValueError: If a number is out of range; when the policy is loaded, see ``PolicySource.load``.
+    """
+
+    def __init__(self, output_dir: str, *, online_margin: bool = False, num_examples: int = 12, **policy: Any) -> None:
+        super().__init__()
+        if num_examples < 0:
+            raise ValueError(f"num_examples: must be 0 or more, got {num_examples}")
+        self.save_hyperparameters()
+        self.output_dir = Path(output_dir)
+        self.num_examples = num_examples
+        self.online_margin = online_margin
+        self.source = PolicySource(**policy)
+        self.molmo: Molmo | None = None
+        self._margins: dict[float, AdaptiveMargin] = {}
+        self._examples: list[tuple[Served, Image.Image]] = []
+        self._drift_was_told = False
+        self._is_warm = False
+
+    def configure_model(self) -> None:
+        """Load the policy, once the data has been read."""
+        if self.molmo is None:
+            self._policy: FinishedPolicy = self.source.load()
+            self.molmo = self._policy.molmo
+
+    def on_test_start(self) -> None:
+        """Make what answers, now that the model is on its device, and see what a run before has answered."""
+        self._server: Server = self._policy.server()
+        self._environment = self._policy.environment(self._server.engine_name)
+        self._journal = Journal(self.output_dir / "requests.jsonl", self._run())
+        promise = self._policy.promise
+        self._drift = DriftAlarm(expected_ratio=1.0 if promise is None else promise.expected_ratio)
+
+    def test_step(self, batch: BudgetedRequest, batch_idx: int) -> None:
+        """Answer a request, unless a run before has."""
+        served = self._journal.served.get(batch.key)
+        image = batch.question.open_image() if served is None or len(self._examples) < self.num_examples else None
+        if served is None:
+            assert image is not None
+            served = self._answer(batch, image)
+        if image is not None and len(self._examples) < self.num_examples:
+            self._examples.append((served, image))
+        if self.online_margin:
+            self._margin_of(batch.budget_ms).update(is_miss=not served.is_in_time)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the totals."""
+        *by_budget, overall = self._report().totals()
+        for totals in by_budget:
+            place = f"/{totals.budget_ms:g}"
+            self.log_dict({f"test/{name}{place}": value for name, value in _logged(totals).items() if "ms" not in name})
+        self.log_dict({f"test/{name}": value for name, value in _logged(overall).items()})
+
+    def on_test_end(self) -> None:
+        """Write and print what it came to."""
+        self._journal.close()
+        report, console = self._report(), Console()
+        report.write(self.output_dir, self._examples)
+        report.table().show(console)
+        console.print(f"wrote totals, pictures and rows to {self.output_dir}", highlight=False)
+
+    def _answer(self, request: BudgetedRequest, image: Image.Image) -> Served:
+        if not self._is_warm:
+            self._server.warm_up(request)
+            self._is_warm = True
+        served = self._server.answer(request, image, margin=self._margin(request.budget_ms)).served
+        self._journal.write(served)
+        if served.expected_ms:
+            self._drift.update(measured_ms=served.latency_ms, predicted_ms=served.expected_ms)
+        if self._drift.rings and not self._drift_was_told:
+            self._drift_was_told = True
+            _log.warning(
+                "drift: requests take %.0f %% of what they took at the calibration; run `recalibrate`",
+                100 * (1 + (self._drift.shift or 0.0)),
+            )
+        return served
+
+    def _margin(self, budget_ms: float) -> float:
+        return self._margin_of(budget_ms).margin if self.online_margin else self._policy.margin(budget_ms)
+
+    def _margin_of(self, budget_ms: float) -> AdaptiveMargin:
+        if budget_ms not in self._margins:
+            promise = self._policy.promise
+            self._margins[budget_ms] = AdaptiveMargin(
+                margin=self._policy.margin(budget_ms), alpha=_ALPHA if promise is None else promise.terms.level.alpha
+            )
+        return self._margins[budget_ms]
+
+    def _run(self) -> dict[str, Any]:
+        """Say what the rows are of, so that rows of another run are never added to them."""
+        promise, controller = self.source.promise, Path(self.source.controller)
+        return {
+            "policy": asdict(self.source),
+            "online_margin": self.online_margin,
+            "promise_digest": None if promise is None else _digest(Path(promise)),
+            "controller_digest": _digest(controller) if controller.is_file() else None,
+            "environment": self._environment.model_dump(mode="json"),
+        }
+
+    def _report(self) -> AdaptiveReport:
+        rows = list(self._journal.served.values())
+        budgets_ms = sorted({row.budget_ms for row in rows})
+        parts = self._policy.parts
+        references: Mapping[str, list[float]] = {}
+        if parts and len(budgets_ms) <= MANY_BUDGETS:
+            references = reference_goodputs(parts["train"], parts["test"], budgets_ms)
+        return AdaptiveReport(
+            rows=rows, policy=_name(self.source), subject=_subject(self._environment), references=references
+        )
+
+
+def _logged(totals: Totals) -> dict[str, float]:
+    return {name: float(getattr(totals, name)) for name in _LOGGED} | {"adherence": totals.adherence.value}
+
+
+def _name(source: PolicySource) -> str:
+    stops = "" if source.stops_at_deadline else ", no stopping"
+    return f"{Path(source.controller).stem if source.controller.endswith('.ckpt') else source.controller}{stops}"
+
+
+def _subject(environment: Environment) -> str:
+    threads = f", {environment.num_threads} threads" if environment.cuda is None else ""
+    return (
+        f"{environment.model}, {environment.dtype}, {environment.engine} engine, {environment.device}{threads}, "
+        f"torch {environment.torch}"
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

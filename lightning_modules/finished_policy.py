@@ -1,0 +1,179 @@
+"""A controller, a model and a promise, put together to a policy that answers within budgets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lightning_modules.deciders import load_decider
+from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
+from models.controllers.decider import Decider
+from models.engine import EngineName, make_engine
+from models.knobs import KnobGrid, Tiling, own_grid
+from models.molmo import Molmo
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.adaptive.chooser import Chooser
+from profiling.adaptive.fixed_deciders import fixed_decider
+from profiling.adaptive.online_features import OnlineFeatures
+from profiling.adaptive.server import Server
+from profiling.controllers.outcomes import Outcomes, read_outcomes
+from profiling.environment import collect_environment
+from profiling.model_source import DtypeName, GridLevels
+from profiling.promises.latency_table import LatencyTable, fit_latency_table
+from profiling.promises.promise import Promise, read_promise
+from profiling.schema import Environment
+
+_CHECKPOINT = ".ckpt"
+_PARTS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySource:
+    """A finished policy, by the files that it is made of.
+
+    Args:
+        snapshot: Folder of a model snapshot, or a hub id in the local cache.
+        controller: Checkpoint of a controller; or a chooser that learns nothing: ``random``, ``cheapest``, ``full``,
+            ``lut_mean``, ``lut_p95``, ``best_static``, ``best_static_per_budget``, or a setting such as ``high/4/16``.
+        promise: File of ``calibrate``: its margins are kept back, its bounds rule settings out.
+        profile: Profiles of the model on this device with the parts train, calibration and test. Without a promise the
+            bounds are made of it; tables are looked up in it.
+        stops_at_deadline: Whether answers are cut off rather than late; that takes a promise or a profile.
+        checks_time: Whether bounds rule settings out; without, the controller chooses as if it had no bounds.
+        kappa_alpha: Share of requests above the bound of a setting, where bounds are made of the profile.
+        dtype: Type of the weights.
+        engine: How the model runs; where it cannot, eagerly, which the log says.
+        tiling: How tiers are applied to images.
+        seed: Of random choices.
+    """
+
+    snapshot: str
+    controller: str
+    promise: str | None = None
+    profile: list[str] | None = None
+    stops_at_deadline: bool = True
+    checks_time: bool = True
+    kappa_alpha: float = 0.05
+    dtype: DtypeName = "float32"
+    engine: EngineName = "eager"
+    tiling: Tiling = "target"
+    seed: int = 42
+
+    def read_parts(self) -> dict[str, Outcomes]:
+        """Read the profile, part by part; nothing without one.
+
+        Raises:
+            ValueError: If a file is bad, or a part is missing.
+        """
+        if self.profile is None:
+            return {}
+        outcomes = read_outcomes(self.profile)
+        part_of_sample = outcomes.samples["split"]
+        missing = sorted(set(_PARTS) - set(part_of_sample))
+        if missing:
+            found = ", ".join(sorted(set(part_of_sample)))
+            raise ValueError(f"profile: needs the parts {', '.join(_PARTS)}, got {found}")
+        return {part: outcomes.take((part_of_sample == part).to_numpy()) for part in _PARTS}
+
+    def load(self) -> "FinishedPolicy":
+        """Read everything; the model is on the CPU.
+
+        Raises:
+            ValueError: If a file is missing, damaged, or of another grid or model, or if answers are to be cut off with
+                nothing known of how long a token takes.
+        """
+        folder = snapshot_directory(self.snapshot)
+        hf_config = read_hf_config(folder)
+        promise = None if self.promise is None else read_promise(self.promise)
+        parts = self.read_parts()
+        table = None if promise is None else promise.table
+        if table is None and parts:
+            table = fit_latency_table(parts["train"], parts["calibration"], alpha=self.kappa_alpha)
+        if table is None and self.stops_at_deadline:
+            raise ValueError(
+                "stops_at_deadline: how long a token takes must be known; name a promise or a profile, or let answers "
+                "be late"
+            )
+        molmo = load_molmo(str(folder), device="cpu", dtype=getattr(torch, self.dtype))
+        grid = GridLevels().grid(molmo.config, own_grid(hf_config, source=str(folder))) if table is None else table.grid
+        decider = self._decider(grid, parts.get("train"))
+        for setting in decider.grid.settings():
+            setting.check(num_blocks=molmo.config.num_blocks, num_experts=molmo.config.num_experts)
+        return FinishedPolicy(
+            source=self,
+            molmo=molmo.requires_grad_(False).eval(),
+            hf_config=hf_config,
+            decider=decider,
+            table=table,
+            promise=promise,
+            parts=parts,
+        )
+
+    def _decider(self, grid: KnobGrid, training: Outcomes | None) -> Decider:
+        if self.controller.endswith(_CHECKPOINT):
+            return load_decider(self.controller)
+        return fixed_decider(self.controller, grid, training, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinishedPolicy:
+    """What a ``PolicySource`` names, loaded.
+
+    Args:
+        source: Where it is from.
+        molmo: The model.
+        hf_config: Content of its ``config.json``.
+        decider: The controller, on the CPU.
+        table: Expected times and kappas, if known.
+        promise: The promise, if there is one.
+        parts: The profile's parts, if there is one.
+    """
+
+    source: PolicySource
+    molmo: Molmo
+    hf_config: dict[str, Any]
+    decider: Decider
+    table: LatencyTable | None
+    promise: Promise | None
+    parts: Mapping[str, Outcomes]
+
+    def margin(self, budget_ms: float) -> float:
+        """Return the share of a budget to keep back."""
+        return 0.0 if self.promise is None else self.promise.margin(budget_ms)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.molmo.language_model.head.weight.device
+
+    def environment(self, engine: EngineName) -> Environment:
+        """Describe what an engine runs on."""
+        return collect_environment(
+            self.device,
+            engine=engine,
+            dtype=self.source.dtype,
+            model=self.source.snapshot,
+            model_shape=self.hf_config,
+        )
+
+    def server(self) -> Server:
+        """Make what answers requests, once the model is on its device."""
+        source, device = self.source, self.device
+        tokenizer, special_tokens = load_tokenizer(snapshot_directory(source.snapshot))
+        return Server(
+            self.molmo,
+            MolmoProcessor(self.molmo.config, special_tokens, tokenizer, device=device),
+            grid=self.decider.grid,
+            engine=make_engine(source.engine, self.molmo),
+            features=OnlineFeatures(self.molmo, self.decider.grid, self.decider.feature_widths, tiling=source.tiling),
+            chooser=Chooser(
+                self.decider,
+                self.table,
+                stops_at_deadline=source.stops_at_deadline,
+                checks_time=source.checks_time,
+            ),
+            stops_at_deadline=source.stops_at_deadline,
+            tiling=source.tiling,
+        )

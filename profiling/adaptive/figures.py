@@ -1,0 +1,70 @@
+"""How right and how punctual answers were, against the time that they were given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from profiling.adaptive.totals import Totals
+from profiling.profile_plots import STYLE
+
+ORACLE: Final = "oracle_realised"
+_STATIC: Final = "best_static_per_budget"
+
+
+def plot_by_budget(
+    totals: Sequence[Totals], references: Mapping[str, Sequence[float]], *, policy: str, caption: str
+) -> Figure:
+    """Draw accuracy and goodput by budget at the left, what became of the requests at the right.
+
+    Args:
+        totals: Of each budget, in rising order.
+        references: Goodput of other choosers at the same budgets, from the profile.
+        policy: What the policy is called.
+        caption: Which model, device and data.
+    """
+    budgets_ms = [float(each.budget_ms or np.nan) for each in totals]
+    with plt.style.context(STYLE):
+        figure, (right, prompt) = plt.subplots(1, 2, figsize=(9.6, 4.2))
+        for name, goodput in references.items():
+            right.plot(budgets_ms, goodput, label=f"{_words(name)} (profile)", **_look(name))
+        right.plot(budgets_ms, [each.accuracy for each in totals], color="C0", ls=":", label=f"{policy}: accuracy")
+        right.plot(budgets_ms, [each.goodput for each in totals], color="C0", marker="o", label=f"{policy}: goodput")
+        right.set(ylabel="share of answers right", ylim=(0, 1.02))
+        _draw_promptness(prompt, budgets_ms, totals)
+        for axes in (right, prompt):
+            axes.set(xscale="log" if max(budgets_ms) > 3 * min(budgets_ms) else "linear", xlabel="budget (ms)")
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+            axes.set_xticks(budgets_ms, [f"{budget:g}" for budget in budgets_ms], rotation=45)
+            axes.minorticks_off()
+            axes.legend(fontsize=7)
+        figure.suptitle(caption, fontsize=8)
+    return figure
+
+
+def _draw_promptness(axes: Axes, budgets_ms: Sequence[float], totals: Sequence[Totals]) -> None:
+    value = np.asarray([each.adherence.value for each in totals])
+    spread = [
+        value - [each.adherence.low for each in totals],
+        np.asarray([each.adherence.high for each in totals]) - value,
+    ]
+    axes.errorbar(budgets_ms, value, yerr=spread, color="C0", marker="o", capsize=2, label="in time, 95 % interval")
+    for name, color in (("late", "C3"), ("truncated", "C1"), ("infeasible", "0.5")):
+        axes.plot(budgets_ms, [getattr(each, name) for each in totals], color=color, marker=".", label=name)
+    axes.set(ylabel="share of requests", ylim=(-0.02, 1.02))
+
+
+def _look(name: str) -> dict[str, object]:
+    if name == ORACLE:
+        return {"color": "0.3", "linestyle": "--", "linewidth": 1.3}
+    if name == _STATIC:
+        return {"color": "black", "linewidth": 1.4}
+    return {"color": "0.75", "linewidth": 1.0}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,121 @@
+"""The tables and pictures of a run of adaptive inference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from PIL import Image
+
+from profiling.adaptive.figures import ORACLE, plot_by_budget
+from profiling.adaptive.served import Served
+from profiling.adaptive.sheet import example_sheet
+from profiling.adaptive.totals import Totals, totals_by_budget
+from profiling.controllers import oracles, tables
+from profiling.controllers.baselines import choices_of
+from profiling.controllers.evaluation import evaluate
+from profiling.controllers.features import without_embeddings
+from profiling.controllers.outcomes import Outcomes
+from profiling.controllers.requests import Policy, Requests
+from profiling.files import write_json, written_whole
+from profiling.markup import Table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdaptiveReport:
+    """What a run came to.
+
+    Args:
+        rows: What came of each request.
+        policy: What the policy is called.
+        subject: Which model, engine and device.
+        references: Goodput of other choosers by name, at each budget that is told apart, in rising order.
+    """
+
+    rows: Sequence[Served]
+    policy: str
+    subject: str
+    references: Mapping[str, Sequence[float]]
+
+    def totals(self) -> list[Totals]:
+        """Return the totals of each budget, and of all requests last."""
+        return totals_by_budget(self.rows)
+
+    def table(self) -> Table:
+        """Return the totals as a table."""
+        return Table(
+            columns=(
+                *("budget (ms)", "requests", "accuracy", "goodput", "in time [95 %]", "late", "truncated"),
+                *("infeasible", "latency / budget p50 / p95 / p99", "overhead p50 / p99 (ms)", "of median request"),
+            ),
+            rows=tuple(_row(each) for each in self.totals()),
+            caption=f"{self.policy} on {self.subject}. Goodput: accuracy with late answers as wrong. In time: requests "
+            "without a feasible setting are misses; Clopper-Pearson interval. Truncated: cut off at the deadline, "
+            "scored as far as they go. Overhead: controller and what it reads, part of the latency.",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "policy": self.policy,
+            "subject": self.subject,
+            "totals": [{**asdict(each), "overhead_share": each.overhead_share} for each in self.totals()],
+            "references": {name: list(goodput) for name, goodput in self.references.items()},
+        }
+
+    def write(self, output_dir: Path, examples: Sequence[tuple[Served, Image.Image]]) -> None:
+        """Write ``requests.parquet``, ``totals`` as JSON, Markdown and LaTeX, ``budgets.png`` and ``examples.png``.
+
+        The picture of budgets needs budgets that are told apart, the page of examples needs some.
+        """
+        output_dir.mkdir(parents=True, exist_ok=True)
+        with written_whole(output_dir / "requests.parquet") as partial:
+            pd.DataFrame([asdict(row) for row in self.rows]).to_parquet(partial, index=False)
+        write_json(output_dir / "totals.json", self.to_json())
+        self.table().write(output_dir / "totals")
+        *by_budget, _ = self.totals()
+        if by_budget:
+            caption = f"{self.subject}, {len(self.rows)} requests"
+            figure = plot_by_budget(by_budget, self.references, policy=self.policy, caption=caption)
+            with written_whole(output_dir / "budgets.png") as partial:
+                figure.savefig(partial, dpi=150)
+            plt.close(figure)
+        if examples:
+            with written_whole(output_dir / "examples.png") as partial:
+                example_sheet(examples).save(partial, optimize=True)
+
+
+def reference_goodputs(training: Outcomes, test: Outcomes, budgets_ms: Sequence[float]) -> dict[str, list[float]]:
+    """Look up what simple choosers and the oracle reach on a profile's test part, at each budget."""
+    policies: dict[str, Policy] = {
+        "cheapest": tables.cheapest(training),
+        "full": tables.full(training),
+        "lut_mean": tables.lut(training, rule="mean"),
+        "best_static_per_budget": tables.best_static_per_budget(training),
+        ORACLE: oracles.realised,
+    }
+    requests = Requests(outcomes=test, features=without_embeddings(test))
+    choices = choices_of(policies, requests, budgets_ms)
+    return {
+        name: [result.goodput for result in evaluate(name, chosen, test, budgets_ms).budgets]
+        for name, chosen in choices.items()
+    }
+
+
+def _row(each: Totals) -> tuple[str, ...]:
+    ratios = (each.latency_to_budget_p50, each.latency_to_budget_p95, each.latency_to_budget_p99)
+    return (
+        "all" if each.budget_ms is None else f"{each.budget_ms:g}",
+        str(each.num_requests),
+        f"{each.accuracy:.3f}",
+        f"{each.goodput:.3f}",
+        str(each.adherence),
+        f"{each.late:.1%}",
+        f"{each.truncated:.1%}",
+        f"{each.infeasible:.1%}",
+        " / ".join(f"{ratio:.2f}" for ratio in ratios),
+        f"{each.overhead_p50_ms:.2f} / {each.overhead_p99_ms:.2f}",
+        f"{each.overhead_share:.1%}",
+    )
