@@ -59,8 +59,9 @@ class VLMModule(LightningModule):
         dtype: What the model computes in.
         balance_weight: Weight of the routers' balance.
         z_weight: Weight of the routers' z-loss.
-        label_weight: Weight of what patches show, and of where vision tokens lie, at first.
-        label_steps: Steps until it is zero.
+        label_weight: Weight of what patches show, at first.
+        place_weight: Weight of where vision tokens lie, at first.
+        label_steps: Steps until both are zero.
         compiles: Compile parts of the blocks, vision encoder and connector; the first steps then take a minute longer.
         seed: Of the settings drawn.
         initial: A checkpoint of this module whose weights a fit starts from. One that goes on starts from its own, and
@@ -89,6 +90,7 @@ class VLMModule(LightningModule):
         balance_weight: float = 0.01,
         z_weight: float = 0.001,
         label_weight: float = 0.5,
+        place_weight: float = 0.5,
         label_steps: int = 3000,
         compiles: bool = False,
         seed: int = 42,
@@ -109,6 +111,7 @@ class VLMModule(LightningModule):
         self.balance_weight = balance_weight
         self.z_weight = z_weight
         self.label_weight = label_weight
+        self.place_weight = place_weight
         self.label_steps = label_steps
         full = self.network.molmo.full_setting
         self._draw = ElasticDraw(
@@ -140,7 +143,7 @@ class VLMModule(LightningModule):
     def training_step(self, batch: VLMBatch, batch_idx: int) -> Tensor:
         """Learn the answers of a batch with one setting."""
         setting = self._draw.setting(self.global_step)
-        losses = self._losses(batch, setting, label_weight=self._label_weight())
+        losses = self._losses(batch, setting, label_share=max(0.0, 1 - self.global_step / self.label_steps))
         loss = torch.stack(list(losses.values())).sum()
         self.log("train/loss", loss, batch_size=len(batch), prog_bar=True)
         self.log_dict({f"train/loss/{part}": value for part, value in losses.items()}, batch_size=len(batch))
@@ -161,7 +164,7 @@ class VLMModule(LightningModule):
     def validation_step(self, batch: VLMBatch, batch_idx: int) -> None:
         """Answer the questions of a batch with each of the spot settings."""
         with torch.compiler.set_stance("force_eager"):  # without gradients all would be compiled once more
-            losses = self._losses(batch, self._draw.full, label_weight=0.0)
+            losses = self._losses(batch, self._draw.full, label_share=0.0)
         self.log("val/loss", losses["answers"], batch_size=len(batch))
         self._score(batch, self.val_scores)
 
@@ -196,27 +199,25 @@ class VLMModule(LightningModule):
         """What the model computes in."""
         return cast("torch.dtype", getattr(torch, self.dtype_name))
 
-    def _label_weight(self) -> float:
-        return self.label_weight * max(0.0, 1 - self.global_step / self.label_steps)
-
-    def _losses(self, batch: VLMBatch, setting: KnobSetting, *, label_weight: float) -> dict[str, Tensor]:
-        """Compute the parts of the loss, weighted."""
+    def _losses(self, batch: VLMBatch, setting: KnobSetting, *, label_share: float) -> dict[str, Tensor]:
+        """Compute the parts of the loss, weighted; of labels and places that share of the weights they had at first."""
         inputs, layout = self._processor().from_batch(batch.text_ids, batch.images, tier=self.grid.tier(setting.tier))
         num_text_ids = batch.text_ids.shape[1]
         logits: TrainingLogits = functional_call(
             self.network,
             self._weights(),
             (inputs, setting),
-            {"num_text_ids": num_text_ids, "wants_labels": label_weight > 0},
+            {"num_text_ids": num_text_ids, "wants_labels": label_share > 0},
             tie_weights=False,
         )
         losses = {
             "answers": F.cross_entropy(logits.text.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED)
         }
         if self.network.patch_labels is not None and logits.labels is not None:
-            losses["labels"] = label_weight * self.network.patch_labels.loss(logits.labels, batch.cells, layout)
+            labels = self.network.patch_labels.loss(logits.labels, batch.cells, layout)
+            losses["labels"] = label_share * self.label_weight * labels
         if logits.places is not None:
-            losses["places"] = label_weight * self.network.token_places.loss(logits.places, layout)
+            losses["places"] = label_share * self.place_weight * self.network.token_places.loss(logits.places, layout)
         return losses | self._routing_losses(logits.routing, inputs.valid.flatten().float())
 
     def _weights(self) -> dict[str, Tensor]:

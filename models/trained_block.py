@@ -57,8 +57,13 @@ class TrainedBlock:
 
 
 def _begin(block: Block, x_BSD: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values."""
-    return block.attention.project(block.attention_input(x_BSD), (cosine, sine))
+    """Return queries, keys and values, each in memory of its own.
+
+    A compiled graph hands slices of one tensor out whole, to be cut behind it, and each cut has a gradient as large as
+    the whole.
+    """
+    query, key, value = block.attention.project(block.attention_input(x_BSD), (cosine, sine))
+    return query.contiguous(), key.contiguous(), value.contiguous()
 
 
 def _route(block: Block, x_BSD: Tensor, mixed_BSD: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Routing]:

@@ -57,7 +57,7 @@ def test_a_batch_is_learned_by_heart() -> None:
     batch = next(iter(data.train_dataloader()))
     low = module.spot_settings["tier_low"]
     for _ in range(100):
-        losses = module._losses(batch, low, label_weight=0.0)
+        losses = module._losses(batch, low, label_share=0.0)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
@@ -69,7 +69,7 @@ def test_the_gradient_reaches_every_parameter(dtype: str) -> None:
     data = small_data(batch_size=16)
     data.setup("fit")
     module = _module(dtype=dtype)
-    losses = module._losses(next(iter(data.train_dataloader())), module.spot_settings["full"], label_weight=1.0)
+    losses = module._losses(next(iter(data.train_dataloader())), module.spot_settings["full"], label_share=1.0)
     assert set(losses) == {"answers", "labels", "places", "balance", "z"}
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in module.network.named_parameters():
@@ -78,12 +78,24 @@ def test_the_gradient_reaches_every_parameter(dtype: str) -> None:
         assert parameter.grad.any(), name
 
 
+def test_labels_and_places_have_weights_of_their_own_that_fall_together() -> None:
+    data = small_data()
+    data.setup("fit")
+    module, batch = _module(label_weight=0.25, place_weight=2.0), next(iter(data.train_dataloader()))
+    plain = _module(label_weight=1.0, place_weight=1.0)
+    at_half, whole = (
+        m._losses(batch, m.spot_settings["full"], label_share=s) for m, s in ((module, 0.5), (plain, 1.0))
+    )
+    torch.testing.assert_close(at_half["labels"], 0.125 * whole["labels"])
+    torch.testing.assert_close(at_half["places"], whole["places"])
+
+
 def test_the_answers_alone_train_the_routers() -> None:
     data = small_data()
     data.setup("fit")
     module = _module(balance_weight=0.0, z_weight=0.0)
     batch = next(iter(data.train_dataloader()))
-    module._losses(batch, module.spot_settings["full"], label_weight=0.0)["answers"].backward()
+    module._losses(batch, module.spot_settings["full"], label_share=0.0)["answers"].backward()
     routers = [p for name, p in module.network.named_parameters() if "router" in name]
     assert len(routers) == 3
     assert all(router.grad is not None and router.grad.any() for router in routers)
@@ -109,7 +121,7 @@ def test_an_elastic_run_starts_from_another_and_its_checkpoint_needs_no_other() 
     trainer.fit(first, datamodule=small_data())
     trainer.save_checkpoint("first.ckpt")
     torch.manual_seed(7)
-    second = _module(is_elastic=True, initial="first.ckpt", label_weight=0.0)
+    second = _module(is_elastic=True, initial="first.ckpt")
     trainer = _trainer(1, callbacks=[_WeightsAtStart()])
     trainer.fit(second, datamodule=small_data())
     for name, parameter in first.network.named_parameters():

@@ -17,14 +17,14 @@ ROOT = Path(main.__file__).parent
 OBSERVER = '[{"class_path": "tests.step_notes.StepNotes"}]'
 
 
-def _fit(folder: Path, *more: str) -> list[dict[str, Any]]:
+def _fit(folder: Path, *more: str, dtype: str) -> list[dict[str, Any]]:
     """Run a fit of three steps in two processes, in a new folder; return the notes of each."""
     folder.mkdir()
     command = [
         *(sys.executable, str(ROOT / "main.py"), "fit", "--config", str(NANO), *more, *small_overrides(folder)),
         *("--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"),
         *("--trainer.logger", "false", "--trainer.limit_val_batches", "0", "--trainer.limit_test_batches", "0"),
-        *("--observers", OBSERVER),
+        *("--observers", OBSERVER, "--model.init_args.dtype", dtype),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, timeout=200)
@@ -38,9 +38,9 @@ def _settings(notes: dict[str, Any]) -> list[tuple[int, dict[str, int]]]:
 @pytest.mark.slow
 def test_two_processes_learn_other_batches_with_equal_knobs_and_end_with_equal_weights(tmp_path: Path) -> None:
     last = tmp_path / "whole" / "checkpoints" / "last.ckpt"
-    whole = _fit(tmp_path / "whole")
+    whole = _fit(tmp_path / "whole", dtype="float32")
     more = ["--config", str(CONFIGS / "elastic.yaml"), "--model.init_args.initial", str(last), "--seed_everything=7"]
-    elastic = _fit(tmp_path / "elastic", *more)
+    elastic = _fit(tmp_path / "elastic", *more, dtype="bfloat16")
     for first, second in (whole, elastic):
         assert len(first["steps"]) == 3
         texts = {step["texts"] for notes in (first, second) for step in notes["steps"]}
