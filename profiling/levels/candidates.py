@@ -73,7 +73,7 @@ def by_modality(
     for fewer in reductions:
         if fewer >= top_k or vision_share == 1:
             continue
-        # A little less than is saved would be lost to rounding of the share.
+        # What rounding takes from a share like 0.9 must not cost a whole expert.
         saved = math.floor(fewer * vision_share / (1 - vision_share) + 1e-9)
         for more in (saved, saved // 2):
             text = min(top_k + more, num_experts)

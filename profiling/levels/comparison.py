@@ -1,6 +1,5 @@
 """Compare the meanings of each level with the plain number, and adopt those that answer better in no more time."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -94,7 +93,7 @@ def compare(measured: Sequence[Measured], again_ms: Mapping[int, NDArray[np.floa
         seed: Of the intervals.
     """
     plain = {each.candidate.top_k: each for each in measured if each.candidate.kind is Kind.UNIFORM}
-    num_tests = len(Counter(each.candidate.top_k for each in measured if each.candidate.kind is not Kind.UNIFORM))
+    num_tests = len({each.candidate.top_k for each in measured if each.candidate.kind is not Kind.UNIFORM})
     found = [
         _compared(each, plain[each.candidate.top_k], again_ms[each.candidate.top_k], seed=seed, num_tests=num_tests)
         for each in measured
