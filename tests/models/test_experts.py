@@ -93,12 +93,13 @@ def test_groups_leave_out_what_a_token_is_not_given() -> None:
     assert (grouped - loop).abs().max() < 0.02 * loop.abs().max()
 
 
-def test_gathering_and_looping_agree_closely_in_float32() -> None:
+@pytest.mark.parametrize("way", ["_gathered", "_grouped", "_trained"])
+def test_every_way_agrees_closely_with_the_loop_in_float32(way: str) -> None:
     _, moe = mixture()
     x = torch.randn(9, 32)
     with torch.no_grad():
         weight, chosen = moe.router(x, 3)
-        torch.testing.assert_close(moe.experts._gathered(x, weight, chosen), moe.experts._loop(x, weight, chosen))
+        torch.testing.assert_close(getattr(moe.experts, way)(x, weight, chosen), moe.experts._loop(x, weight, chosen))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -124,8 +125,22 @@ def test_training_in_groups_has_the_gradients_of_the_loop(top_k: int, device: st
     assert not found[1][-1][5].any()
 
 
-def test_training_uses_groups_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "is_training", "expected"),
+    [
+        (torch.float32, True, "_trained"),
+        (torch.bfloat16, True, "_trained"),
+        (torch.float32, False, "_grouped"),
+        (torch.bfloat16, False, "_grouped"),
+        (torch.float64, True, "_loop"),
+        (torch.float64, False, "_loop"),
+    ],
+)
+def test_a_cpu_groups_what_its_library_can(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, is_training: bool, expected: str
+) -> None:
     _, moe = mixture()
+    moe = moe.to(dtype)
     runs: list[str] = []
 
     def note(name: str) -> Callable[..., Tensor]:
@@ -135,21 +150,18 @@ def test_training_uses_groups_wherever_they_are_possible(monkeypatch: pytest.Mon
 
         return run
 
-    for name in ("_trained", "_loop"):
+    for name in ("_trained", "_grouped", "_loop"):
         monkeypatch.setattr(moe.experts, name, note(name))
-    x = torch.randn(4, 32)
-    moe(x[None], 2)
-    with torch.no_grad():
-        moe.bfloat16()(x[None].bfloat16(), 2)
-    moe(x[None].bfloat16(), 2)
-    assert runs == ["_loop", "_loop", "_trained"]
+    with torch.set_grad_enabled(is_training):
+        moe(torch.randn(1, 4, 32, dtype=dtype), 2)
+    assert runs == [expected]
 
 
 def test_shapes_that_are_not_aligned_are_not_grouped() -> None:
     _, aligned = mixture()
     _, odd = mixture(ffn_dim=30)
-    assert aligned.experts._can_group(torch.empty(1, 32, dtype=torch.bfloat16))
-    assert not aligned.experts._can_group(torch.empty(1, 32))
+    assert aligned.experts._can_group(torch.empty(1, 32))
+    assert not odd.experts._can_group(torch.empty(1, 32))
     assert not odd.experts._can_group(torch.empty(1, 32, dtype=torch.bfloat16))
 
 
