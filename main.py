@@ -21,6 +21,7 @@ import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.checkpoints import check_maker, read_checkpoint
+from lightning_modules.comparison import compare_controllers
 from lightning_modules.export import export_vlm
 from lightning_modules.latency_promise import calibrate, recalibrate
 from profiling.bench.command import bench
@@ -38,11 +39,18 @@ from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
 from profiling.vlm_evaluation import evaluate_vlm
 
+
+def compare(**arguments: Any) -> None:
+    """Train every controller over several seeds, and compare them with every baseline and oracle on one split."""
+    compare_controllers(_built, **arguments)
+
+
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
     "calibrate": calibrate,
     "recalibrate": recalibrate,
     "calibrate-estimator": calibrate_estimator,
+    "compare-controllers": compare,
     "controller-features": controller_features,
     "convert-profile": convert_profile,
     "knob-control": knob_control,
@@ -208,6 +216,13 @@ def main() -> int:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
     return 0
+
+
+def _built(words: list[str]) -> LightningCLI:
+    """Build what a fit takes, without fitting."""
+    cli = cli_main(words, run=False)
+    assert cli is not None, "only tools give nothing back"
+    return cli
 
 
 def _attribute(name: str, data: LightningDataModule) -> object:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_modules.checkpoints import check_maker, check_sizes, stamp
-from lightning_modules.choice_metrics import ChoiceMetrics, keyed
+from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.plain_arguments import described, rebuilt
 from models.controllers import Draw, Feedback, Reward, decide
 from models.controllers.objectives import Objective
@@ -75,6 +75,7 @@ class ControllerModule(LightningModule, ABC):
         self._facts = profile_facts
         self.seed = seed
         self.register_buffer("_population_S", torch.tensor(profile_facts["population_accuracy"]), persistent=False)
+        self._told: dict[str, list[Tensor]] = {}
         self.val_metrics = self._choice_metrics()
         self.test_metrics = self._choice_metrics()
 
@@ -132,7 +133,8 @@ class ControllerModule(LightningModule, ABC):
                     )
                 told = lesson.objective.loss(logits, lesson.feedback, draws[name])
                 losses.append(told.loss)
-                self._log_step(name if len(lessons) > 1 else "", told.loss.detach(), told.diagnostics, len(batch))
+                part = f"/{name.removesuffix('_objective')}" if len(lessons) > 1 else ""
+                self._keep({"loss": told.loss.detach(), **told.diagnostics}, part)
             self._step(torch.stack(losses).sum())
         if self.reward.is_learning:
             with torch.no_grad():
@@ -140,7 +142,10 @@ class ControllerModule(LightningModule, ABC):
             self.reward.update(chosen_BS, batch.latency_ms_BS, batch.budget_ms_B)
 
     def on_train_epoch_end(self) -> None:
-        """Move the schedule on, which Lightning leaves to modules that step by themselves."""
+        """Log the epoch's means, and move the schedule on, which Lightning leaves to modules that step themselves."""
+        means = {name: torch.stack(values).mean() for name, values in self._told.items()}
+        self._told = {}
+        self.log_dict(keyed("train", means), sync_dist=True)
         schedulers = self.lr_schedulers() or []
         scheduler: LRScheduler
         for scheduler in schedulers if isinstance(schedulers, Sequence) else [schedulers]:
@@ -151,8 +156,10 @@ class ControllerModule(LightningModule, ABC):
         self.val_metrics.update(self(batch), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log how good they were."""
-        self._log_choices("val", self.val_metrics)
+        """Log how good they were. Every process holds the sums of all."""
+        values = self.val_metrics.compute()
+        self.log_dict(keyed("val", without_budgets(values)), rank_zero_only=False, sync_dist=True)
+        self.val_metrics.reset()
 
     def test_step(self, batch: ControllerBatch, batch_idx: int) -> Tensor:
         """Return the chosen settings, ``(batch,)``, for whoever observes the test."""
@@ -161,8 +168,9 @@ class ControllerModule(LightningModule, ABC):
         return chosen_B
 
     def on_test_epoch_end(self) -> None:
-        """Log how good they were."""
-        self._log_choices("test", self.test_metrics)
+        """Log how good they were, and budget by budget."""
+        self.log_dict(keyed("test", self.test_metrics.compute()), rank_zero_only=False, sync_dist=True)
+        self.test_metrics.reset()
 
     def predict_step(self, batch: ControllerBatch, batch_idx: int) -> Tensor:
         """Return the chosen settings, ``(batch,)`` int64."""
@@ -223,14 +231,10 @@ class ControllerModule(LightningModule, ABC):
         self.manual_backward(loss)
         optimizer.step()
 
-    def _log_step(self, lesson: str, loss: Tensor, diagnostics: Mapping[str, Tensor], batch_size: int) -> None:
-        part = f"/{lesson.removesuffix('_objective')}" if lesson else ""
-        self.log_dict({f"train/{name}{part}": value for name, value in {"loss": loss, **diagnostics}.items()})
-
-    def _log_choices(self, stage: str, metrics: ChoiceMetrics) -> None:
-        # Every process holds the sums of all, so nothing is left to put together.
-        self.log_dict(keyed(stage, metrics.compute()), rank_zero_only=False, sync_dist=True)
-        metrics.reset()
+    def _keep(self, told: Mapping[str, Tensor], part: str) -> None:
+        """Keep what a step was told until the epoch ends: an epoch of small tables has few steps."""
+        for name, value in told.items():
+            self._told.setdefault(name + part, []).append(value)
 
     def _choice_metrics(self) -> ChoiceMetrics:
         return ChoiceMetrics(self.grid, self._facts["budgets_ms"], self._facts["population_accuracy"])

@@ -8,6 +8,7 @@ from typing import Final
 
 from profiling.controllers import oracles, tables
 from profiling.controllers.outcomes import Codes
+from profiling.controllers.plug_in import plug_in
 from profiling.controllers.requests import Policy, Requests
 from profiling.controllers.smoothers import knn
 
@@ -25,7 +26,7 @@ def fit_baselines(
 
     Args:
         training: What they learn from.
-        validation: What the number of neighbours is chosen on.
+        validation: What the number of neighbours is chosen on, and how far predicted latencies are off.
         budgets_ms: The budgets that they will be judged under.
         seed: Of random choices, folds and trees.
 
@@ -46,6 +47,7 @@ def fit_baselines(
         BEST_STATIC_PER_BUDGET: tables.best_static_per_budget(outcomes),
         "best_static_per_dataset": tables.per_dataset(outcomes),
         "knn": knn(training, validation, budgets_ms),
+        "plug_in": plug_in(training, validation),
         ORACLE_FEATURE_LIMITED: partial(oracles.feature_limited, training, seed=seed),
         ORACLE_NOISE_FREE: partial(oracles.noise_free, training, seed=seed),
         ORACLE_REALISED: oracles.realised,

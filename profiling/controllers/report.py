@@ -188,10 +188,28 @@ def make_report(
         ValueError: If choices do not fit the samples, or there is no such reference.
     """
     evaluations = [evaluate(name, chosen_GN, outcomes, budgets_ms) for name, chosen_GN in choices.items()]
+    return report_on(evaluations, outcomes, reference=reference, subject=subject, seed=seed)
+
+
+def report_on(
+    evaluations: Sequence[Evaluation], outcomes: Outcomes, *, reference: str, subject: str, seed: int
+) -> Report:
+    """Compare policies that have been judged on the same samples.
+
+    Args:
+        evaluations: Of each policy.
+        outcomes: The samples' outcomes.
+        reference: The policy that the others are compared with.
+        subject: Which model, device and data.
+        seed: Of the resamplings.
+
+    Raises:
+        ValueError: If there is no such reference.
+    """
     standings = compare(evaluations, outcomes.samples["image_id"].tolist(), reference=reference, seed=seed)
-    evaluations.sort(key=lambda evaluation: evaluation.goodput, reverse=True)
+    best_first = sorted(evaluations, key=lambda evaluation: evaluation.goodput, reverse=True)
     return Report(
-        outcomes=outcomes, evaluations=tuple(evaluations), standings=standings, reference=reference, subject=subject
+        outcomes=outcomes, evaluations=tuple(best_first), standings=standings, reference=reference, subject=subject
     )
 
 

@@ -13,7 +13,7 @@ from tests.controller_world import share_out, world_requests
 
 MANDATORY = {
     *("random_feasible", "cheapest", "full", "lut_mean", "lut_p95", "tier_only", "top_k_only", "blocks_only"),
-    *("best_static", "best_static_per_budget", "best_static_per_dataset", "knn", *ORACLES),
+    *("best_static", "best_static_per_budget", "best_static_per_dataset", "knn", "plug_in", *ORACLES),
 }
 
 
