@@ -42,7 +42,7 @@ class AdaptiveInferenceModule(LightningModule):
         output_dir: Folder of the results.
         online_margin: Whether margins follow what happens (adaptive conformal inference), from the promised ones on;
             what was promised is then no longer.
-        num_examples: Requests to show, the first ones of the random order.
+        num_examples: Requests to show: the first ones of the random order, each question once.
         policy: See ``PolicySource``.
 
     Raises:
@@ -81,11 +81,14 @@ class AdaptiveInferenceModule(LightningModule):
     def test_step(self, batch: BudgetedRequest, batch_idx: int) -> None:
         """Answer a request, unless a run before has."""
         served = self._journal.served.get(batch.key)
-        image = batch.question.open_image() if served is None or len(self._examples) < self.num_examples else None
+        shown = {example.sample_id for example, _ in self._examples}
+        is_example = len(shown) < self.num_examples and batch.question.sample_id not in shown
+        image = batch.question.open_image() if served is None or is_example else None
         if served is None:
             assert image is not None
             served = self._answer(batch, image)
-        if image is not None and len(self._examples) < self.num_examples:
+        if is_example:
+            assert image is not None
             self._examples.append((served, image))
         if self.online_margin:
             self._margin_of(batch.budget_ms).update(is_miss=not served.is_in_time)
@@ -166,7 +169,7 @@ def _name(source: PolicySource) -> str:
 
 
 def _subject(environment: Environment) -> str:
-    threads = f", {environment.num_threads} threads" if environment.cuda is None else ""
+    threads = f", threads {environment.num_threads}" if environment.cuda is None else ""
     return (
         f"{environment.model}, {environment.dtype}, {environment.engine} engine, {environment.device}{threads}, "
         f"torch {environment.torch}"

@@ -14,6 +14,7 @@ from profiling.profile_plots import STYLE
 
 ORACLE: Final = "oracle_realised"
 _STATIC: Final = "best_static_per_budget"
+_STATIC_DASHES: Final = {"cheapest": ":", "full": "-."}
 
 
 def plot_by_budget(
@@ -63,7 +64,7 @@ def _look(name: str) -> dict[str, object]:
         return {"color": "0.3", "linestyle": "--", "linewidth": 1.3}
     if name == _STATIC:
         return {"color": "black", "linewidth": 1.4}
-    return {"color": "0.75", "linewidth": 1.0}
+    return {"color": "0.65", "linewidth": 1.0, "linestyle": _STATIC_DASHES.get(name, "-")}
 
 
 def _words(name: str) -> str:

@@ -42,6 +42,7 @@ class Outcomes:
             runs than others ends in NaN.
         output_tokens_NS: ``(samples, settings)``, mean over runs.
         before_decode_ms_NS: ``(samples, settings)``: preprocessing, vision, connector and prefill, mean over runs.
+        prefill_ms_NS: ``(samples, settings)``, mean over runs.
         token_ms_NS: ``(samples, settings)``: a decode step, mean over runs; NaN where one token was the answer.
         vision_done_ms_NT: ``(samples, tiers)``: time until the vision tokens are there, mean over settings and runs.
         vision_tokens_NT: ``(samples, tiers)``; NaN where the tier was not measured.
@@ -56,6 +57,7 @@ class Outcomes:
     latency_runs_NSR: Array
     output_tokens_NS: Array
     before_decode_ms_NS: Array
+    prefill_ms_NS: Array
     token_ms_NS: Array
     vision_done_ms_NT: Array
     vision_tokens_NT: Array
@@ -167,6 +169,7 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
         latency_runs_NSR=cells.runs(preprocess_ms + total_ms),
         output_tokens_NS=cells.means(table.numbers("output_tokens")),
         before_decode_ms_NS=cells.means(vision_done_ms + parts_ms["prefill_ms"]),
+        prefill_ms_NS=cells.means(parts_ms["prefill_ms"]),
         token_ms_NS=cells.means(table.numbers("decode_per_token_ms")),
         vision_done_ms_NT=cells.tier_means(vision_done_ms),
         vision_tokens_NT=cells.tier_means(table.numbers("vision_tokens")),

@@ -139,11 +139,9 @@ def calibrated(
 
 def measured_times(outcomes: Outcomes) -> Times:
     """Return what was measured, ``(samples, settings)`` each; NaN where nothing was."""
-    per_tier = len(outcomes.settings) // len(outcomes.grid.tiers)
-    vision_done_ms_NS = np.repeat(outcomes.vision_done_ms_NT, per_tier, axis=1)
     return Times(
         first_token_ms=outcomes.before_decode_ms_NS,
-        prefill_ms=outcomes.before_decode_ms_NS - vision_done_ms_NS,
+        prefill_ms=outcomes.prefill_ms_NS,
         token_ms=outcomes.token_ms_NS,
         total_ms=outcomes.latency_ms_NS,
     )

@@ -1,0 +1,128 @@
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.knobs import spread_grid
+from profiling.adaptive.chooser import Chooser
+from profiling.adaptive.online_features import Known
+from profiling.promises.latency_table import LatencyTable, Times
+
+GRID = spread_grid(4, top_k=(1, 2), block_counts=(4,))  # three tiers of two settings
+FIRST_MS = np.asarray([10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+KNOWN = Known(free_BF=torch.zeros(1, 0), question_BD=torch.zeros(1, 0), vision_tokens_T=(20, 40, 80))
+
+
+class Likes:
+    """Likes later settings more; asked again, it likes the ones of few experts."""
+
+    def __init__(self, *, asks_again: bool = False) -> None:
+        self.grid = GRID
+        self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "vision": 3 if asks_again else 0}
+        self.asked: list[tuple[float, int]] = []
+
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        return torch.arange(6.0)[None]
+
+    def after_image(
+        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
+    ) -> Tensor | None:
+        if not self.feature_widths["vision"]:
+            return None
+        self.asked.append((float(remaining_ms_B), int(tier_B)))
+        return torch.tensor([[1.0, 0.0]])
+
+
+def table(*, kappa: float = 1.0) -> LatencyTable:
+    by_tokens = tuple(
+        {
+            count: Times(
+                first_token_ms=FIRST_MS[2 * tier : 2 * tier + 2],
+                prefill_ms=FIRST_MS[2 * tier : 2 * tier + 2] / 2,
+                token_ms=np.full(2, 4.0),
+                total_ms=FIRST_MS[2 * tier : 2 * tier + 2] + 8.0,
+            )
+        }
+        for tier, count in enumerate(KNOWN.vision_tokens_T)
+    )
+    factors = Times(**dict.fromkeys(("first_token_ms", "prefill_ms", "token_ms", "total_ms"), np.full(6, kappa)))
+    return LatencyTable(grid=GRID, by_tokens=by_tokens, kappa=factors, alpha=0.1)
+
+
+def chosen(budget_ms: float, *, kappa: float = 1.0, elapsed_ms: float = 0.0, stops: bool = True) -> tuple[int, bool]:
+    chooser = Chooser(Likes(), table(kappa=kappa), stops_at_deadline=stops)
+    choice = chooser.before_image(KNOWN, budget_ms=budget_ms, elapsed_ms=elapsed_ms)
+    return choice.setting, choice.is_infeasible
+
+
+def test_the_best_setting_whose_first_token_is_bounded_by_the_budget_is_chosen() -> None:
+    assert chosen(100.0) == (5, False)
+    assert chosen(60.0) == (5, False)
+    assert chosen(59.9) == (4, False)
+    assert chosen(60.0, elapsed_ms=0.1) == (4, False)
+    assert chosen(60.0, kappa=1.2) == (4, False)
+
+
+def test_without_stopping_the_last_token_is_what_counts() -> None:
+    assert chosen(60.0, stops=False) == (4, False)
+    assert chosen(58.0, stops=False) == (4, False)
+    assert chosen(57.9, stops=False) == (3, False)
+
+
+def test_where_nothing_is_feasible_the_cheapest_is_chosen_and_flagged() -> None:
+    assert chosen(10.0) == (0, False)
+    assert chosen(9.9) == (0, True)
+    assert chosen(1000.0, kappa=math.inf) == (0, True)  # too few were measured to bound anything
+
+
+def test_a_controller_that_is_not_to_be_ruled_out_anything_has_its_way() -> None:
+    chooser = Chooser(Likes(), table(), stops_at_deadline=True, checks_time=False)
+    choice = chooser.before_image(KNOWN, budget_ms=1.0, elapsed_ms=0.0)
+    assert (choice.setting, choice.is_infeasible) == (5, False)
+    assert (
+        Chooser(Likes(), None, stops_at_deadline=False).before_image(KNOWN, budget_ms=1.0, elapsed_ms=9.0).setting == 5
+    )
+
+
+def test_the_second_decision_is_among_the_tier_and_by_the_time_that_is_left() -> None:
+    decider = Likes(asks_again=True)
+    chooser = Chooser(decider, table(), stops_at_deadline=True)
+    assert chooser.reads_picture
+    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
+    second = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=25.0)  # its prefill is expected to take 25
+    assert decider.asked == [(25.0, 2)]
+    assert (second.setting, second.is_infeasible) == (4, False)
+    late = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=24.9)
+    assert (late.setting, late.is_infeasible) == (4, True)
+    assert not Chooser(Likes(), table(), stops_at_deadline=True).reads_picture
+
+
+def test_a_controller_that_decides_once_is_not_overruled() -> None:
+    chooser = Chooser(Likes(), table(), stops_at_deadline=True)
+    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
+    assert chooser.after_image(first, torch.zeros(1, 0), remaining_ms=-5.0) is first
+
+
+def test_runners_up_are_feasible_and_best_first() -> None:
+    chooser = Chooser(Likes(), table(), stops_at_deadline=True)
+    assert chooser.before_image(KNOWN, budget_ms=45.0, elapsed_ms=0.0).runners_up() == [2, 1, 0]
+    assert chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0).runners_up() == [4, 3, 2, 1]
+    assert chooser.before_image(KNOWN, budget_ms=5.0, elapsed_ms=0.0).runners_up() == []
+
+
+def test_a_token_is_bounded_by_kappa() -> None:
+    chooser = Chooser(Likes(), table(kappa=1.5), stops_at_deadline=True)
+    assert chooser.token_bound_ms(chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)) == 6.0
+    free = Chooser(Likes(), None, stops_at_deadline=False)
+    assert free.token_bound_ms(free.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)) == 0.0
+
+
+def test_a_table_of_another_grid_is_refused() -> None:
+    other = LatencyTable(
+        grid=spread_grid(4, top_k=(1, 4), block_counts=(4,)), by_tokens=(), kappa=table().kappa, alpha=0.1
+    )
+    with pytest.raises(ValueError, match="promise: its latency table is of another grid"):
+        Chooser(Likes(), other, stops_at_deadline=True)
