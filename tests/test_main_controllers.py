@@ -1,0 +1,275 @@
+"""The command line of the controllers, mostly in this process: every config, every objective, every command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import main
+from lightning_modules.controller import ControllerModule
+from models.knobs import spread_grid
+from tests.controller_world import GRID, world_rows, world_table, write_world
+
+CONFIGS = Path(main.__file__).parent / "configs"
+MODULES = ("supervised_controller", "two_stage_controller", "grpo_controller")
+RECIPES = [f"{module}/{name}.yaml" for module, name in product(MODULES, ("default", "original"))]
+OVERLAYS = sorted(
+    path.relative_to(CONFIGS).as_posix() for kind in ("objective", "reward") for path in (CONFIGS / kind).iterdir()
+)
+KNOBS = {"tier": ["low", "medium", "high"], "top_k": ["4", "8"], "num_active_blocks": ["8", "12", "16"]}
+
+
+@pytest.fixture
+def small_world() -> Path:
+    """Write a small world, and a config that puts it in place of the shipped profile."""
+    write_world(Path("world.parquet"), num_images=40)
+    arguments = {
+        "files": ["world.parquet"],
+        "features": None,
+        "split_by": "image",
+        "train_fraction": 0.4,
+        "val_fraction": 0.2,
+        "calibration_fraction": 0.1,
+        "budgets_ms": [18.0, 30.0],
+        "batch_size": 8,
+    }
+    trainer = {"max_epochs": 2, "enable_progress_bar": False, "enable_model_summary": False}
+    best = {"class_path": "ModelCheckpoint", "init_args": {"filename": "best", "monitor": "val/goodput", "mode": "max"}}
+    content = {"data": {"init_args": arguments}, "trainer": {**trainer, "callbacks": [best]}}
+    path = Path("small.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def words_of(*configs: str, small_world: Path) -> list[str]:
+    named = [str(CONFIGS / config) for config in configs]
+    return [word for config in [*named, str(small_world)] for word in ("--config", config)]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_built_and_takes_a_step(recipe: str, small_world: Path) -> None:
+    cli = main.cli_main([*words_of(recipe, small_world=small_world), "--trainer.fast_dev_run=true"], run=False)
+    assert cli is not None
+    assert isinstance(cli.model, ControllerModule)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    assert cli.trainer.global_step == 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_objective_and_reward_trains_when_one_file_names_it(overlay: str, small_world: Path) -> None:
+    words = words_of("supervised_controller/default.yaml", overlay, small_world=small_world)
+    cli = main.cli_main([*words, "--trainer.fast_dev_run=true"], run=False)
+    assert cli is not None
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    kind, content = overlay.partition("/")[0], yaml.safe_load((CONFIGS / overlay).read_text())
+    named = content["model"]["init_args"][kind]["class_path"]
+    described = cli.model.hparams[kind]["class_path"]
+    assert described.rpartition(".")[2] == named
+
+
+def test_the_original_recipes_hold_the_original_hyper_parameters() -> None:
+    for module, batch_size, max_epochs in (*zip(MODULES, (64, 32, 32), (50, 100, 100), strict=True),):
+        config = yaml.safe_load((CONFIGS / module / "original.yaml").read_text())
+        trainer = yaml.safe_load((CONFIGS / module / config["trainer"]).read_text())
+        assert config["seed_everything"] == config["data"]["init_args"]["split_seed"] == 42
+        assert config["optimizer"]["init_args"]["lr"] == 1e-4
+        assert config["data"]["init_args"]["batch_size"] == batch_size
+        assert config["data"]["init_args"]["train_fraction"] == 0.8
+        assert trainer["max_epochs"] == max_epochs
+        if module != "supervised_controller":
+            learning = config["model"]["init_args"]
+            grpo = learning.get("objective", learning.get("setting_objective"))["init_args"]
+            assert (grpo["group_size"], grpo["advantage"]) == (5, "zscore")
+            assert learning["reward"]["init_args"] == {"alpha": 1.0, "beta": 0.5}
+
+
+def _logged_keys(folder: Path) -> set[str]:
+    keys: set[str] = set()
+    for file in folder.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        keys |= set(events.Tags()["scalars"])
+    return keys - {"epoch"}
+
+
+def _documented_keys(parts: list[str]) -> set[str]:
+    page = (CONFIGS.parent / "docs" / "metrics.md").read_text()
+    text = page.split("## Controllers\n")[1].split("\n## ")[0]
+    keys: set[str] = set()
+    for key in re.findall(r"^\| `([^`]+)`", text, flags=re.MULTILINE):
+        for stage, part, knob, budget in product(("val", "test"), parts, [*KNOBS, "all_knobs"], ("18", "30")):
+            for level in KNOBS.get(knob, [""]):
+                filled = key.replace("<stage>", stage).replace("[/<part>]", part).replace("<budget>", budget)
+                filled = filled.replace("<knob>", knob).replace("<level>", level)
+                if not filled.startswith(("val/share/all", "test/share/all")):
+                    keys.add(filled)
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parts", "without"),
+    [
+        ("grpo_controller/default.yaml", [""], set()),
+        (
+            "two_stage_controller/original.yaml",
+            ["/tier", "/setting"],
+            {"reward_std", "frac_groups_zero_std", "kl", "clipped_fraction"},
+        ),
+    ],
+)
+def test_a_fit_logs_what_the_documentation_lists(
+    recipe: str, parts: list[str], without: set[str], small_world: Path
+) -> None:
+    main.cli_main(["fit", *words_of(recipe, small_world=small_world), "--observers=[]"])
+    plain_tier = {f"train/{name}/tier" for name in without}  # cross-entropy draws no groups
+    assert _logged_keys(Path("runs/version_0")) == _documented_keys(parts) - plain_tier
+
+
+def test_a_fit_ends_with_its_report_and_its_checkpoint_is_tested_again(
+    small_world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = words_of("two_stage_controller/default.yaml", small_world=small_world)
+    main.cli_main(["fit", *words])
+    report = Path("runs/version_0/report")
+    names = {"controllers.json", "controllers.md", "controllers.tex", "goodput.png", "tier_confusion.png", "levels.png"}
+    assert {path.name for path in report.iterdir()} == names
+    assert re.search(r"oracle_realised +\d\.\d{3} +(better|tie)", capsys.readouterr().out)
+    first = json.loads((report / "controllers.json").read_text())
+    checkpoint = "--ckpt_path=runs/version_0/checkpoints/best.ckpt"
+    main.cli_main(["test", *words, checkpoint, "--verbose=false"])
+    again = json.loads(Path("runs/version_1/report/controllers.json").read_text())
+    assert again == first
+    cli = main.cli_main(["predict", *words, checkpoint, "--return_predictions=true"])
+    assert cli is not None
+
+
+def _failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    monkeypatch.setattr("sys.argv", ["main.py", *words])
+    with pytest.raises(SystemExit) if "text" in words[-1] else _nothing():
+        assert main.main() != 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error: " in line or "budgets_ms" in line]
+    return " ".join(lines)
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        ("[0.0, 20.0]", r"budgets_ms\[0\]: must be a positive number of milliseconds, got 0.0"),
+        ("[20.0, -5.0]", r"budgets_ms\[1\]: must be a positive number of milliseconds, got -5.0"),
+        ("[.nan]", r"budgets_ms\[0\]: must be a positive number of milliseconds, got nan"),
+        ("[]", "budgets_ms: needs at least one budget"),
+        ("[text]", "budgets_ms"),
+    ],
+)
+def test_a_wrong_budget_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_world: Path, budgets: str, said: str
+) -> None:
+    words = words_of("supervised_controller/default.yaml", small_world=small_world)
+    assert re.search(said, _failure(monkeypatch, capsys, "fit", *words, f"--data.init_args.budgets_ms={budgets}"))
+    assert not Path("runs").exists()
+
+
+def test_a_profile_that_lacks_settings_and_one_of_another_grid_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_world: Path
+) -> None:
+    words = words_of("supervised_controller/default.yaml", small_world=small_world)
+    main.cli_main(["fit", *words, "--observers=[]"])
+    checkpoint = "--ckpt_path=runs/version_0/checkpoints/best.ckpt"
+    write_world(Path("other.parquet"), num_images=40, grid=spread_grid(16, top_k=(4, 6), block_counts=(8, 12, 16)))
+    said = _failure(monkeypatch, capsys, "test", *words, checkpoint, "--data.init_args.files=[other.parquet]")
+    assert re.search(r"chooses among .*top_k \[4, 8\].* but the profile has .*top_k \[4, 6\]", said)
+    from profiling.records import write_profile  # noqa: PLC0415
+
+    rows = world_rows(num_images=40)
+    full = GRID.settings()[-1]
+    is_full = (rows["tier"] == full.tier) & (rows["top_k"] == full.top_k) & (rows["num_active_blocks"] == 16)
+    write_profile(world_table(rows[~is_full]), Path("lacking.parquet"))
+    said = _failure(monkeypatch, capsys, "fit", *words, "--data.init_args.files=[lacking.parquet]")
+    assert "lacks 1 of the 18 settings of its grid, first tier high, top_k 8, 16 active blocks" in said
+
+
+def _compare(small_world: Path, **changes: Any) -> list[str]:
+    recipes = [
+        {"name": "exact", "configs": [str(CONFIGS / "supervised_controller/default.yaml")]},
+        {"name": "two_stage", "configs": [str(CONFIGS / "two_stage_controller/default.yaml")]},
+    ]
+    content = {
+        "recipes": recipes,
+        "shared": [str(CONFIGS / "trainer/quiet.yaml"), str(small_world)],
+        "seeds": [0, 1],
+        "curves": ["exact"],
+        "output_dir": "compared",
+        **changes,
+    }
+    Path("compare.yaml").write_text(yaml.safe_dump(content))
+    return ["compare-controllers", "--config", "compare.yaml"]
+
+
+def test_controllers_are_compared_and_a_second_start_trains_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_world: Path
+) -> None:
+    words = _compare(small_world)
+    main.cli_main(words)
+    out = Path("compared")
+    written = {path.name for path in out.iterdir()}
+    assert written >= {
+        "controllers.md",
+        "controllers.json",
+        "seeds.md",
+        "knobs.tex",
+        "goodput.png",
+        "learning_curves.png",
+    }
+    content = json.loads((out / "controllers.json").read_text())
+    names = {policy["name"] for policy in content["policies"]}
+    assert names >= {"exact", "two_stage", "knn", "plug_in", "lut_mean", "oracle_realised", "best_static_per_budget"}
+    seeds = json.loads((out / "seeds.json").read_text())
+    assert seeds["default"] == content["reference"] == seeds["rows"][0]["row"]
+    assert max(seeds["rows"], key=lambda row: row["val_goodput"]["mean"]) == seeds["rows"][0]
+    times = {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("seed_*.json")}
+    assert len(times) == 4
+    fits = [json.loads(path.read_text()) for path in times]
+    assert len({json.dumps(fit["chosen"]) for fit in fits if fit["row"] == "exact"}) == 2  # seeds differ
+    main.cli_main(words)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    small_world.write_text(small_world.read_text() + "\n# changed\n")
+    assert "was trained by other configs" in _failure(monkeypatch, capsys, *words)
+    assert "curves: must be of the recipes exact, two_stage, got 'grpo'" in _failure(
+        monkeypatch, capsys, *_compare(small_world, curves=["grpo"])
+    )
+
+
+def test_the_shipped_comparison_names_configs_that_are_there() -> None:
+    content = yaml.safe_load((CONFIGS / "compare_controllers.yaml").read_text())
+    for recipe in content["recipes"]:
+        for config in [*recipe["configs"], *content["shared"]]:
+            assert (CONFIGS.parent / config).is_file(), config
+    assert len(content["seeds"]) >= 5
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_metrics_of_one(small_world: Path) -> None:
+    words = words_of("supervised_controller/default.yaml", small_world=small_world)
+    common = [sys.executable, str(CONFIGS.parent / "main.py"), "fit", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    two = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.init_args.batch_size=4"]
+    for more in ([], two):
+        subprocess.run([*common, *more], check=True, env=environment, capture_output=True, timeout=200)
+    one, both = (json.loads(Path(f"runs/version_{v}/report/controllers.json").read_text()) for v in range(2))
+    for policy, other in zip(one["policies"], both["policies"], strict=True):
+        assert policy["name"] == other["name"]
+        assert policy["goodput"]["value"] == pytest.approx(other["goodput"]["value"], rel=1e-3)
