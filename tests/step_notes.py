@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lightning_modules.vlm import VLMModule
 from models.language_model import Block
@@ -15,7 +16,7 @@ from profiling.vlm_batch import VLMBatch
 
 
 class StepNotes(Callback):
-    """Write ``notes_<rank>.json``: of each step the texts' digest, crops, experts of each block; and the weights'."""
+    """Write ``notes_<rank>.json``: what each step was given, which blocks ran and learned; and the weights' digest."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
@@ -33,6 +34,12 @@ class StepNotes(Callback):
     ) -> None:
         """Begin the notes of a step."""
         self.steps.append({"texts": _digest({"ids": batch.text_ids}), "num_samples": len(batch), "experts": {}})
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Note which blocks have a gradient."""
+        network = cast("VLMModule", pl_module).network
+        routers = [weight for name, weight in network.named_parameters() if name.endswith("router.linear.weight")]
+        self.steps[-1]["learned"] = [index for index, weight in enumerate(routers) if weight.grad is not None]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what was noted."""
