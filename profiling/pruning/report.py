@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from textwrap import fill
+from typing import Any, Final
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,8 @@ from profiling.markup import Table
 from profiling.profile_plots import STYLE
 from profiling.subsets.change import accuracy_change
 from profiling.subsets.job import Blocks, Outcome, whole
+
+_CAPTION_WIDTH: Final = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,5 +162,7 @@ def plot_choices(choices: Mapping[int, Choice], caption: str) -> Figure:
             axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, lw=0)
         axes.set(xlabel="active blocks", ylabel="accuracy, mean of datasets", xticks=counts)
         axes.legend()
-        figure.suptitle(f"{caption}\nband: 95 % interval of the drop against the whole model", fontsize=8)
+        figure.suptitle(
+            f"{fill(caption, _CAPTION_WIDTH)}\nband: 95 % interval of the drop against the whole model", fontsize=8
+        )
     return figure
