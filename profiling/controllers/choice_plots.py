@@ -87,7 +87,8 @@ def plot_levels(chosen_GN: Codes, outcomes: Outcomes, budgets_ms: Sequence[float
                 shade = plt.get_cmap("viridis")(place / max(1, len(levels) - 1))
                 panel.bar(names, share_G, bottom=below_G, color=shade, width=0.9, label=str(level))
                 below_G += share_G
-            panel.set(xlabel="budget (ms)", title=knob.replace("_", " "), ylim=(0, 1))
+            panel.set(xlabel="budget (ms)", title=knob.removeprefix("num_").replace("_", " "), ylim=(0, 1))
+            panel.grid(visible=False)
             panel.tick_params(axis="x", rotation=90)
             panel.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
         axes[0].set_ylabel("share of requests")

@@ -19,6 +19,8 @@ _STATIC: Final = (
     *("best_static", "best_static_per_dataset"),
 )
 _MUTED: Final = "0.72"
+_PALE: Final = "#b5cbe3"
+_NUM_COLORS: Final = 5  # more curves cannot be told apart
 _TICKS_MS: Final = np.outer(10.0 ** np.arange(-1, 6), [1, 1.5, 2, 3, 5, 7]).ravel()
 _ORACLE_LOOKS: Final = dict(zip(ORACLES, (("0.2", "--"), ("0.4", "-."), ("0.6", ":")), strict=True))
 
@@ -26,7 +28,7 @@ _ORACLE_LOOKS: Final = dict(zip(ORACLES, (("0.2", "--"), ("0.4", "-."), ("0.6", 
 def plot_goodput(evaluations: Sequence[Evaluation], standings: Mapping[str, Standing], *, caption: str) -> Figure:
     """Draw goodput by budget at the left, and its mean over budgets with its interval at the right.
 
-    Policies that know the request are coloured, oracles are dashed, static ones are grey.
+    The best policies that know the request are coloured and the others pale, oracles are broken, static ones grey.
 
     Args:
         evaluations: Best first.
@@ -34,8 +36,9 @@ def plot_goodput(evaluations: Sequence[Evaluation], standings: Mapping[str, Stan
         caption: Which model, device and data.
     """
     with plt.style.context(STYLE):
-        figure, (curves, means) = plt.subplots(1, 2, figsize=(9.6, 4.6), width_ratios=[1.45, 1])
-        colors = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * len(evaluations))
+        size = (9.6, max(4.6, 0.8 + 0.19 * len(evaluations)))
+        figure, (curves, means) = plt.subplots(1, 2, figsize=size, width_ratios=[1.45, 1])
+        colors = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"][:_NUM_COLORS])
         for place, evaluation in enumerate(evaluations):
             look = _look(evaluation.name, colors)
             budgets_ms = [result.budget_ms for result in evaluation.budgets]
@@ -53,7 +56,10 @@ def plot_goodput(evaluations: Sequence[Evaluation], standings: Mapping[str, Stan
         means.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         for label, evaluation in zip(means.get_yticklabels(), evaluations, strict=True):
             label.set_color("0.35" if evaluation.name in _STATIC else "black")
-        key = "Coloured: knows the request. Black: best static per budget. Grey: other static choices. Broken: oracles"
+        key = (
+            "Coloured: the best that know the request, others pale. Black: best static per budget. "
+            "Grey: other static choices. Broken: oracles"
+        )
         figure.suptitle(f"{key}\n{caption}", fontsize=8)
     return figure
 
@@ -66,7 +72,10 @@ def _look(name: str, colors: Iterator[str]) -> dict[str, object]:
     if name in ORACLES:
         shade, dashes = _ORACLE_LOOKS[name]
         return {"color": shade, "linewidth": 1.3, "linestyle": dashes, "zorder": 2}
-    return {"color": next(colors), "linewidth": 1.8, "marker": "o", "zorder": 4}
+    color = next(colors, None)
+    if color is None:
+        return {"color": _PALE, "linewidth": 1.1, "zorder": 1}
+    return {"color": color, "linewidth": 1.8, "marker": "o", "zorder": 4}
 
 
 def _draw_mean(axes: Axes, place: int, standing: Standing, look: Mapping[str, object]) -> None:
