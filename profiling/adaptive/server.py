@@ -54,6 +54,10 @@ class Answer:
     choice: Choice
     grid: KnobGrid
 
+    def to(self, device: torch.device | str, **options: object) -> "Answer":
+        """Return the answer as it is. Lightning moves predictions with this."""
+        return self
+
 
 class _Done(NamedTuple):
     """What was chosen and answered."""

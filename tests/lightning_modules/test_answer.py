@@ -15,6 +15,7 @@ from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
 from profiling.datasets.catalogue import read_dataset
 from profiling.schema import ProfileRecord
+from tests.adaptive_world import PROFILE, write_world_of_small_model
 from tests.patched_clock import patch_clock
 from tests.small_vlm import write_small_snapshot
 
@@ -128,3 +129,44 @@ def test_a_bad_picture_is_told_before_the_model_is_loaded() -> None:
         predict("--image", "nowhere.png", "--model.init_args.snapshot", "no_model")
     with pytest.raises(ValueError, match=r"'no_model' is neither a directory nor a hub id"):
         predict("--model.init_args.snapshot", "no_model")
+
+
+def predict_within(budget: str, *words: str) -> Any:
+    chooser = ("--model.init_args.controller", "best_static_per_budget", "--model.init_args.promise", "null")
+    return predict("--latency_budget", budget, *chooser, "--model.init_args.profile", f"[{PROFILE}]", *words)
+
+
+def test_within_a_budget_the_controller_chooses_and_says_what_was_next(capsys: pytest.CaptureFixture[str]) -> None:
+    write_world_of_small_model()
+    predict_within("100000", "--model.init_args.max_new_tokens", "5")
+    text = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    chosen = next(line for line in lines if line.startswith("setting tier"))
+    words = chosen.removeprefix("setting tier ").split(", ")
+    level = (words[0], int(words[1].removeprefix("top_k ")), int(words[2].split()[0]))
+    assert f"answer {answer(*level)[0]}".strip() in lines
+    (time_line,) = [line for line in lines if line.startswith("time ")]
+    assert "of 100000 ms" in time_line
+    assert time_line.endswith("ms expected: in time")
+    assert "margin 0% of the budget kept back" in lines
+    assert "next in line" in text
+    assert sum(line.startswith("tier ") for line in lines) == 5  # the chosen one and four more
+
+
+def test_where_nothing_is_feasible_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write_world_of_small_model()
+    predict_within("0.01")
+    text = capsys.readouterr().out
+    assert "no setting was expected in time, so the cheapest one ran" in text
+    assert "late" in text
+
+
+@pytest.mark.parametrize("budget", ["0", "-5", ".nan"])
+def test_a_wrong_budget_is_told(budget: str) -> None:
+    with pytest.raises(ValueError, match="latency_budget: must be a positive number of milliseconds"):
+        predict_within(budget)
+
+
+def test_a_budget_leaves_the_knobs_to_the_controller() -> None:
+    with pytest.raises(ValueError, match="latency_budget: the controller chooses the setting"):
+        predict_within("50", "--setting.tier", "low")

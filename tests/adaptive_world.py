@@ -1,0 +1,62 @@
+"""A small model, a profile that could be its own, and controllers for it: what tests of adaptive inference run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.controller import ControllerDataModule
+from models.checkpoint import read_hf_config
+from models.knobs import KnobGrid, own_grid
+from profiling.records import write_profile
+from profiling.schema import Environment
+from tests.controller_modules import KINDS, trainer_of
+from tests.controller_world import world_rows, world_table
+from tests.small_vlm import write_small_snapshot
+
+SNAPSHOT, PROFILE = "model", "profile.parquet"
+
+
+def write_world_of_small_model(*, num_images: int = 60) -> KnobGrid:
+    """Write the small model, and a profile of its grid with three parts by the synthetic law."""
+    write_small_snapshot(Path(SNAPSHOT))
+    shape = read_hf_config(Path(SNAPSHOT))
+    grid = own_grid(shape)
+    assert grid is not None
+    rows = world_rows(num_images=num_images, per_image=1, runs=1, grid=grid)
+    part = np.asarray(["train", "calibration", "test"])[rows["sample"] % 3]
+    environment = Environment(device="a synthetic device", model=SNAPSHOT, model_shape=shape)
+    write_profile(world_table(rows.assign(split=part), environment=environment), Path(PROFILE))
+    return grid
+
+
+def write_controller(kind: str, **changes: Any) -> str:
+    """Write an untrained controller of one of ``tests.controller_modules.KINDS`` for that profile."""
+    data = ControllerDataModule([PROFILE])
+    module = KINDS[kind](data.profile_facts, **changes)
+    trainer = trainer_of(max_epochs=1)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("controller.ckpt")
+    return "controller.ckpt"
+
+
+class LooksTwice:
+    """Likes the highest tier, then whatever setting the time left stands for: its own record of what it was told."""
+
+    def __init__(self, grid: KnobGrid, *, width: int) -> None:
+        self.grid = grid
+        self.feature_widths = {"free": 22, "question": width, "vision": width}
+        self.told: list[tuple[Tensor, ...]] = []
+
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        self.told.append((budget_ms_B, free_BF, question_BD))
+        return torch.arange(float(len(self.grid.settings())))[None]
+
+    def after_image(
+        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
+    ) -> Tensor | None:
+        self.told.append((remaining_ms_B, tier_B, vision_BD))
+        num_settings = len(self.grid.settings()) // len(self.grid.tiers)
+        return torch.arange(float(num_settings), 0.0, -1.0)[None]

@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import main
+from profiling.adaptive.server import Server
+from profiling.controllers.outcomes import read_outcomes
+from profiling.promises.guarantee import Level
+from profiling.promises.latency_table import fit_latency_table
+from profiling.promises.promise import BudgetPromise, Promise, Terms
+from profiling.schema import Environment
+from tests.adaptive_world import PROFILE, SNAPSHOT, write_controller, write_world_of_small_model
+
+CONFIG = str(Path(main.__file__).parent / "configs" / "adaptive_inference" / "cpu.yaml")
+OUT = Path("out")
+
+
+@pytest.fixture(autouse=True)
+def _world() -> None:
+    write_world_of_small_model()
+
+
+def run(*words: str, controller: str = "full", promise: str = "null") -> Any:
+    arguments = {
+        "--model.init_args.snapshot": SNAPSHOT,
+        "--model.init_args.profile": f"[{PROFILE}]",
+        "--model.init_args.controller": controller,
+        "--model.init_args.promise": promise,
+        "--model.init_args.output_dir": str(OUT),
+        "--data.init_args.datasets": "{suite_scenes: test, suite_counting: test}",
+        "--latency_budget": "[40.0, 1000000]",
+        "--num_samples": "2",
+        "--trainer.enable_progress_bar": "false",
+    }
+    named = [word for pair in arguments.items() for word in pair]
+    return main.cli_main(["test", "--config", CONFIG, *named, *words])
+
+
+def rows() -> pd.DataFrame:
+    return pd.read_parquet(OUT / "requests.parquet")
+
+
+@pytest.mark.parametrize("kind", ["supervised", "two_stage"])
+def test_a_trained_controller_is_run_end_to_end(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(controller=write_controller(kind))
+    found = rows()
+    assert len(found) == 8
+    assert found.groupby("budget_ms").sample_id.nunique().to_dict() == {40.0: 4, 1e6: 4}
+    assert (found.latency_ms > found.prefill_ms + found.controller_ms + found.features_ms).all()
+    totals = json.loads((OUT / "totals.json").read_text())
+    assert [each["budget_ms"] for each in totals["totals"]] == [40.0, 1e6, None]
+    assert totals["totals"][1]["adherence"]["value"] == 1.0
+    assert set(totals["references"]) >= {"best_static_per_budget", "oracle_realised", "cheapest", "full", "lut_mean"}
+    assert totals["references"]["oracle_realised"][1] >= totals["references"]["full"][1]
+    for name in ("budgets.png", "examples.png"):
+        with Image.open(OUT / name) as image:
+            assert image.width > 500
+    assert "Clopper-Pearson" in capsys.readouterr().out
+    assert (OUT / "totals.md").exists()
+    assert (OUT / "totals.tex").exists()
+
+
+def test_a_run_goes_on_where_it_stopped_and_measures_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+    answer = Server.answer
+
+    def counted(self: Server, request: Any, image: Any, *, margin: float) -> Any:
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(request.budget_ms)
+        return answer(self, request, image, margin=margin)
+
+    monkeypatch.setattr(Server, "answer", counted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run()
+    journal = OUT / "requests.jsonl"
+    before = journal.read_text().splitlines()
+    assert len(before) == 1 + 3  # the run, and what was answered; the warm-up is not counted
+    monkeypatch.setattr(Server, "answer", answer)
+    run()
+    after = journal.read_text().splitlines()
+    assert after[:4] == before
+    assert len(after) == 1 + 8
+    stamp = journal.stat().st_mtime_ns
+    run()
+    assert journal.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match=r"policy.controller: the file is of a run with 'full'"):
+        run(controller="random")
+
+
+def test_fixed_choosers_choose_what_they_always_do() -> None:
+    run(controller="low/1/2")
+    found = rows()
+    # Nothing of the profile, made by another law, says that the lowest setting takes more than its budget.
+    assert set(zip(found.tier, found.top_k, found.num_active_blocks, strict=True)) == {("low", 1, 2)}
+    assert not found[found.budget_ms > 100].is_infeasible.any()
+
+
+def write_promise(*, margin: float | None) -> str:
+    outcomes = read_outcomes([PROFILE])
+    budgets = tuple(
+        BudgetPromise(budget_ms=ms, margin=margin, num_requests=99, num_misses=0, num_infeasible=0, num_truncated=0)
+        for ms in (40.0, 1e6)
+    )
+    Promise(
+        policy={},
+        terms=Terms(budgets_ms=(40.0, 1e6), margins=(0.5, 0.25), level=Level(), denominator="all"),
+        budgets=budgets,
+        table=fit_latency_table(outcomes, outcomes, alpha=0.05),
+        expected_ratio=1.0,
+        data_hash="",
+        environment=Environment(device="d"),
+    ).write(Path("promise.json"))
+    return "promise.json"
+
+
+def test_the_promised_margin_is_kept_back() -> None:
+    run(promise=write_promise(margin=0.25))
+    assert set(rows().margin) == {0.25}
+
+
+def test_where_nothing_is_promised_the_safest_margin_is_kept_back_and_may_follow_what_happens() -> None:
+    run("--model.init_args.online_margin", "true", promise=write_promise(margin=None))
+    found = rows()
+    loose = found[found.budget_ms > 100].margin.tolist()
+    assert max(loose) == 0.5
+    assert sorted(loose, reverse=True) == pytest.approx([0.5 - 0.05 * 0.05 * i for i in range(4)])
+
+
+def test_without_stopping_no_answer_is_cut() -> None:
+    run("--model.init_args.stops_at_deadline", "false", "--latency_budget", "0.001")
+    found = rows()
+    assert not found.is_truncated.any()
+    assert found.is_infeasible.all()
+    assert json.loads((OUT / "totals.json").read_text())["totals"][0]["adherence"]["value"] == 0.0
+
+
+def test_with_stopping_an_impossible_budget_leaves_one_token() -> None:
+    run("--latency_budget", "0.001")
+    assert set(rows().output_tokens) == {1}
+
+
+@pytest.mark.parametrize("budget", ["0", "-5", ".nan", "[40, -1]", "[]"])
+def test_a_wrong_budget_is_told(budget: str) -> None:
+    with pytest.raises(ValueError, match=r"latency_budget: "):
+        run("--latency_budget", budget)
+
+
+def test_a_budget_in_words_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("--latency_budget", "soon")
+    assert "latency_budget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model.init_args.controller", "nobody"), "controller: must be a checkpoint"),
+        (("--model.init_args.controller", "none.ckpt"), r"none.ckpt: no such checkpoint file"),
+        (("--model.init_args.promise", "none.json"), r"none.json: no such file; `calibrate` writes one"),
+        (("--model.init_args.profile", "null"), "stops_at_deadline: how long a token takes must be known"),
+        (("--model.init_args.num_examples", "-1"), "num_examples: must be 0 or more, got -1"),
+    ],
+)
+def test_what_is_missing_is_named(words: tuple[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(*words)

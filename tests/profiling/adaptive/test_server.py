@@ -1,0 +1,156 @@
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+import torch
+
+from models.checkpoint import load_molmo, read_hf_config
+from models.engine import EagerEngine
+from models.generation import encode_images, generate
+from models.knobs import KnobGrid, own_grid
+from models.molmo import Molmo
+from models.processor import MolmoProcessor
+from models.tokenizer import load_tokenizer
+from profiling.adaptive.chooser import Chooser
+from profiling.adaptive.fixed_deciders import fixed_decider
+from profiling.adaptive.online_features import OnlineFeatures
+from profiling.adaptive.request import BudgetedRequest
+from profiling.adaptive.server import Server
+from profiling.controllers.embeddings import question_embedding, vision_embedding
+from profiling.controllers.features import free_features_of
+from profiling.controllers.outcomes import outcomes_of
+from profiling.profiler import Plan, Profiler
+from profiling.schema import Environment, ProfileRecord
+from profiling.table import ProfileTable
+from tests.adaptive_world import LooksTwice
+from tests.patched_clock import patch_clock
+from tests.served_rows import questions
+from tests.small_vlm import write_small_snapshot
+
+(QUESTION,) = questions(1, "test")
+REQUEST = BudgetedRequest(question=QUESTION, budget_ms=100.0)
+MS = 1e-3
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Molmo, KnobGrid, MolmoProcessor]:
+    folder = tmp_path_factory.mktemp("snapshot")
+    write_small_snapshot(folder / "model")
+    molmo = load_molmo(str(folder / "model"))
+    grid = own_grid(read_hf_config(folder / "model"))
+    assert grid is not None
+    tokenizer, special_tokens = load_tokenizer(folder / "model")
+    return molmo, grid, MolmoProcessor(molmo.config, special_tokens, tokenizer)
+
+
+def server(model: Any, decider: Any, *, now: Any = None, **changes: Any) -> Server:
+    molmo, grid, processor = model
+    stops = changes.pop("stops_at_deadline", False)
+    return Server(
+        molmo,
+        processor,
+        grid=grid,
+        engine=EagerEngine(molmo),
+        features=OnlineFeatures(molmo, grid, decider.feature_widths),
+        chooser=Chooser(decider, changes.pop("table", None), stops_at_deadline=stops),
+        stops_at_deadline=stops,
+        **({} if now is None else {"now": now}),
+    )
+
+
+def ticking(step_ms: float = 1.0) -> Any:
+    """A clock that goes on by a millisecond whenever it is read."""
+    ticks: Iterator[int] = count()
+    return lambda: next(ticks) * step_ms * MS
+
+
+def test_an_answer_is_that_of_its_setting(model: Any) -> None:
+    molmo, grid, processor = model
+    answer = server(model, fixed_decider("medium/2/2", grid, None, seed=0)).answer(
+        REQUEST, QUESTION.open_image(), margin=0.0
+    )
+    setting = grid.setting(tier="medium", top_k=2, num_active_blocks=2)
+    words = processor.tokenizer.encode(QUESTION.prompt(molmo.config.vocab_size))
+    inputs = processor.from_token_ids(words, QUESTION.open_image(), tier=grid.tier("medium"))
+    stop = (processor.special_tokens.eos_id,)
+    ids = generate(molmo, inputs, setting=setting, max_new_tokens=QUESTION.max_new_tokens, stop_token_ids=stop)
+    served = answer.served
+    assert served.prediction == processor.decode(ids.token_ids[0].tolist())
+    assert (served.tier, served.top_k, served.num_active_blocks) == ("medium", 2, 2)
+    assert served.vision_tokens == int(inputs.num_vision_tokens[0])
+    assert served.vision_tokens + served.text_tokens == int(inputs.num_tokens[0])
+    assert served.output_tokens == ids.token_ids.shape[1]
+    score = QUESTION.score(served.prediction)
+    assert score is not None
+    assert (served.accuracy, served.metric, served.key) == (score.value, score.name.value, REQUEST.key)
+
+
+def test_every_part_is_timed_and_the_latency_is_all_of_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch_clock(monkeypatch)
+    decider = LooksTwice(model[1], width=32)
+    served = server(model, decider, now=ticking()).answer(REQUEST, QUESTION.open_image(), margin=0.0).served
+    # The clock is read at the start (0); around words (1, 2), features (3, 4), the controller (5 to 8, twice within),
+    # the picture (9, 10), the pooling (11, 12), its copy (13, 14), the controller (15 to 17, once within); last at 18.
+    assert served.latency_ms == pytest.approx(18.0)
+    assert served.preprocess_ms == pytest.approx(2.0)
+    assert served.features_ms == pytest.approx(3.0)
+    assert served.controller_ms == pytest.approx(5.0)
+    assert served.remaining_ms == pytest.approx(84.0)
+    # The device's marks lie at their squares: vision encoder 1 to 2, projector 3 to 4, prefill 6 to 7, decode 8 to 9.
+    assert (served.vision_encoder_ms, served.projector_ms) == (3.0, 7.0)
+    assert (served.prefill_ms, served.decode_ms) == (13.0, 17.0)
+
+
+def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_picture_shows(model: Any) -> None:
+    molmo, grid, processor = model
+    decider = LooksTwice(grid, width=32)
+    answer = server(model, decider, now=ticking(2.0)).answer(REQUEST, QUESTION.open_image(), margin=0.25)
+    (budget_ms, _, question), (remaining_ms, tier, vision) = decider.told
+    assert budget_ms.tolist() == [75.0]  # a quarter is kept back
+    assert remaining_ms.tolist() == [pytest.approx(75.0 - 2 * 16)]
+    assert tier.tolist() == [2]
+    words = processor.tokenizer.encode(QUESTION.prompt(molmo.config.vocab_size))
+    torch.testing.assert_close(question, question_embedding(molmo, torch.tensor([words])))
+    inputs = processor.from_token_ids(words, QUESTION.open_image(), tier=grid.tier("high"))
+    vision_tokens = encode_images(molmo, inputs)
+    assert vision_tokens is not None
+    torch.testing.assert_close(vision, vision_embedding(inputs, vision_tokens))
+    assert (answer.served.tier, answer.served.top_k, answer.served.num_active_blocks) == ("high", 1, 2)
+    assert answer.choice.setting == 12
+
+
+def test_free_features_are_those_that_tables_have(model: Any) -> None:
+    molmo, grid, processor = model
+    records: list[ProfileRecord] = []
+    Profiler(molmo, processor, Plan(requests=[QUESTION], grid=grid, repeats=1)).run(done=(), write=records.append)
+    table = ProfileTable.from_records(records, Environment(model_shape=None))
+    decider = LooksTwice(grid, width=32)
+    server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0)
+    expected = free_features_of(outcomes_of(table, grid))
+    torch.testing.assert_close(decider.told[0][1].double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_an_answer_is_cut_where_the_clock_says_so(model: Any) -> None:
+    decider = fixed_decider("low/1/2", model[1], None, seed=0)
+    image = QUESTION.open_image()
+    free = server(model, decider).answer(REQUEST, image, margin=0.0).served
+    assert free.output_tokens > 4
+    # Eleven readings before the first question whether a token may begin: reading 11 lies at 11 ms, and so on.
+    cut = server(model, decider, now=ticking(), stops_at_deadline=True)
+    request = BudgetedRequest(question=QUESTION, budget_ms=13.0)
+    served = cut.answer(request, image, margin=0.0).served
+    assert served.is_truncated
+    assert 1 < served.output_tokens < free.output_tokens
+    assert not free.is_truncated
+    tighter = server(model, decider, now=ticking(), stops_at_deadline=True).answer(request, image, margin=0.1).served
+    assert tighter.output_tokens == served.output_tokens - 1  # 1.3 ms less
+
+
+def test_what_no_controller_reads_is_not_made(model: Any) -> None:
+    molmo, grid, _ = model
+    known = OnlineFeatures(molmo, grid, {"free": 0, "question": 0, "vision": 0}).describe(
+        image_size=(30, 20), question="what?", prompt_ids=[1, 2]
+    )
+    assert (known.free_BF.shape, known.question_BD.shape) == ((1, 0), (1, 0))
+    assert len(known.vision_tokens_T) == 3
