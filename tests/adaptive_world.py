@@ -20,8 +20,9 @@ SNAPSHOT, PROFILE = "model", "profile.parquet"
 
 
 def write_world_of_small_model(*, num_images: int = 60) -> KnobGrid:
-    """Write the small model, and a profile of its grid with three parts by the synthetic law."""
-    write_small_snapshot(Path(SNAPSHOT))
+    """Write the small model, unless it is there, and a profile of its grid with three parts by the synthetic law."""
+    if not Path(SNAPSHOT).exists():
+        write_small_snapshot(Path(SNAPSHOT))
     shape = read_hf_config(Path(SNAPSHOT))
     grid = own_grid(shape)
     assert grid is not None

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 
 import main
-from lightning_modules import latency_promise
+from lightning_modules.finished_policy import PolicySource
 from profiling.adaptive.server import Server
 from profiling.promises.promise import read_promise
 from tests.adaptive_world import PROFILE, SNAPSHOT, write_controller, write_world_of_small_model
@@ -20,7 +21,7 @@ def _world() -> None:
     write_world_of_small_model()
 
 
-def calibrate(*words: str, num_samples: int = 30, **changes: Any) -> None:
+def calibrate(*words: str, num_samples: int = 30, changes: Mapping[str, str] | None = None) -> None:
     arguments = {
         "--policy.snapshot": SNAPSHOT,
         "--policy.profile": f"[{PROFILE}]",
@@ -31,7 +32,7 @@ def calibrate(*words: str, num_samples: int = 30, **changes: Any) -> None:
         "--budgets_ms": "[1000000]",
         "--margins": "[0.5, 0.0]",
         "--output": str(PROMISE),
-        **changes,
+        **(changes or {}),
     }
     named = [word for pair in arguments.items() for word in pair]
     main.cli_main(["calibrate", "--config", str(CONFIGS / "default.yaml"), *named, *words])
@@ -54,13 +55,13 @@ def test_a_budget_that_is_always_kept_is_promised_without_margin(capsys: pytest.
 
 
 def test_a_budget_that_nothing_keeps_is_not_promised() -> None:
-    calibrate(**{"--budgets_ms": "[0.001]"})
+    calibrate(changes={"--budgets_ms": "[0.001]"})
     (budget,) = read_promise(PROMISE).budgets
     assert (budget.margin, budget.num_misses, budget.num_truncated) == (None, 60, 60)
 
 
 def test_too_few_questions_are_refused_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency_promise.PolicySource, "load", None)
+    monkeypatch.setattr(PolicySource, "load", None)
     with pytest.raises(ValueError, match=r"num_requests: 59 or more are needed .* got 58"):
         calibrate(num_samples=29)
     with pytest.raises(ValueError, match=r"num_requests: 299 or more are needed .* got 60"):
@@ -68,11 +69,11 @@ def test_too_few_questions_are_refused_before_the_model_is_loaded(monkeypatch: p
 
 
 def test_a_calibration_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, float]] = []
-    answer = Server.answer
+    asked: list[tuple[Any, float]] = []
+    answer, last = Server.answer, 41
 
     def counted(self: Server, request: Any, image: Any, *, margin: float) -> Any:
-        if len(asked) == 41:
+        if len(asked) == last:
             raise KeyboardInterrupt
         asked.append((request.key, margin))
         return answer(self, request, image, margin=margin)
@@ -82,14 +83,14 @@ def test_a_calibration_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch)
         calibrate()
     first = asked[1:]  # one of them was the warm-up
     asked.clear()
-    monkeypatch.setattr(Server, "answer", lambda *a, **k: asked.append((a[1].key, k["margin"])) or answer(*a, **k))
+    last = 1000
     calibrate()
     assert len(first) + len(asked) - 1 == 120
     assert not set(first) & set(asked[1:])
 
 
 def test_a_promise_is_renewed_from_few_requests(capsys: pytest.CaptureFixture[str]) -> None:
-    calibrate(**{"--policy.controller": write_controller("supervised")})
+    calibrate(changes={"--policy.controller": write_controller("supervised")})
     content = json.loads(PROMISE.read_text())
     content["expected_ratio"] /= 2  # as if the device had been twice as fast then
     PROMISE.write_text(json.dumps(content))
@@ -128,4 +129,4 @@ def test_a_promise_is_renewed_from_few_requests(capsys: pytest.CaptureFixture[st
 )
 def test_what_is_wrong_is_told(changes: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        calibrate(**changes)
+        calibrate(changes=changes)
