@@ -68,6 +68,7 @@ def compare_controllers(
     recipes: list[Recipe],
     output_dir: Path,
     *,
+    fits_dir: Path,
     shared: list[str],
     seeds: list[int],
     curves: list[str],
@@ -76,15 +77,16 @@ def compare_controllers(
     """Train every controller over several seeds, and compare them with every baseline and oracle on one split.
 
     Seeds change weights, the order of requests, their budgets and what is drawn; the split stays. The default is the
-    recipe of the best mean goodput accuracy in
-    validation, and the reference that the others are compared with on the test part, each by its mean over seeds. Each
-    fit has a file of its own in ``output_dir/fits``: started again, the command goes on where it stopped. Writes
-    ``controllers``, ``seeds`` and ``knobs`` as Markdown, LaTeX and JSON, ``goodput.png`` and ``learning_curves.png``.
+    recipe of the best mean goodput accuracy in validation, and the reference that the others are compared with on the
+    test part, each by its mean over seeds. Each fit has a file of its own in ``fits_dir``: started again, the command
+    goes on where it stopped. Writes ``controllers``, ``seeds`` and ``knobs`` as Markdown and LaTeX, the first two as
+    JSON too, ``goodput.png`` and ``learning_curves.png``.
 
     Args:
         build: Builds what a fit takes from its command line.
         recipes: The controllers.
-        output_dir: Folder of the results.
+        output_dir: Folder of the tables and figures.
+        fits_dir: Folder of what each fit reached, and of its checkpoint.
         shared: Config files that every recipe ends with.
         seeds: One fit of each.
         curves: Recipes whose learning curves are drawn.
@@ -103,7 +105,7 @@ def compare_controllers(
             fits[recipe.name] = []
             for number in seeds:
                 progress.update(task, description=f"{recipe.name}, seed {number}")
-                path = output_dir / "fits" / recipe.name / f"seed_{number}.json"
+                path = fits_dir / recipe.name / f"seed_{number}.json"
                 fits[recipe.name].append(_fit(build, recipe.name, configs, seed=number, path=path))
                 progress.advance(task)
         data = cast("ComparisonData", build(_words([*recipes[0].configs, *shared], seeds[0])).datamodule)

@@ -122,19 +122,11 @@ class ControllerModule(LightningModule, ABC):
         draws: dict[str, Draw | None] = {}
         generator = self._generator()
         for update in range(max(lesson.objective.num_updates for lesson in lessons.values())):
-            losses = []
-            for name, lesson in lessons.items():
-                if update >= lesson.objective.num_updates:
-                    continue
-                logits = lesson.logits()
-                if update == 0:
-                    draws[name] = lesson.objective.draw(
-                        logits, lesson.feedback, reference_logits_BS=lesson.reference_logits, generator=generator
-                    )
-                told = lesson.objective.loss(logits, lesson.feedback, draws[name])
-                losses.append(told.loss)
-                part = f"/{name.removesuffix('_objective')}" if len(lessons) > 1 else ""
-                self._keep({"loss": told.loss.detach(), **told.diagnostics}, part)
+            losses = [
+                self._loss(name, lesson, draws, generator)
+                for name, lesson in lessons.items()
+                if update < lesson.objective.num_updates
+            ]
             self._step(torch.stack(losses).sum())
         if self.reward.is_learning:
             with torch.no_grad():
@@ -231,10 +223,19 @@ class ControllerModule(LightningModule, ABC):
         self.manual_backward(loss)
         optimizer.step()
 
-    def _keep(self, told: Mapping[str, Tensor], part: str) -> None:
-        """Keep what a step was told until the epoch ends: an epoch of small tables has few steps."""
-        for name, value in told.items():
-            self._told.setdefault(name + part, []).append(value)
+    def _loss(self, name: str, lesson: Lesson, draws: dict[str, Draw | None], generator: torch.Generator) -> Tensor:
+        """Return a lesson's loss; draw first, if that was not done yet, and keep what is told until the epoch ends."""
+        logits = lesson.logits()
+        if name not in draws:
+            draws[name] = lesson.objective.draw(
+                logits, lesson.feedback, reference_logits_BS=lesson.reference_logits, generator=generator
+            )
+        told = lesson.objective.loss(logits, lesson.feedback, draws[name])
+        part = name.removesuffix("objective").removesuffix("_")
+        for key, value in {"loss": told.loss.detach(), **told.diagnostics}.items():
+            # Not logged in each step: that takes longer than the step.
+            self._told.setdefault(f"{key}/{part}" if part else key, []).append(value)
+        return told.loss
 
     def _choice_metrics(self) -> ChoiceMetrics:
         return ChoiceMetrics(self.grid, self._facts["budgets_ms"], self._facts["population_accuracy"])

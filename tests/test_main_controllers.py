@@ -213,6 +213,7 @@ def _compare(small_world: Path, **changes: Any) -> list[str]:
         "seeds": [0, 1],
         "curves": ["exact"],
         "output_dir": "compared",
+        "fits_dir": "fits",
         **changes,
     }
     Path("compare.yaml").write_text(yaml.safe_dump(content))
@@ -240,7 +241,7 @@ def test_controllers_are_compared_and_a_second_start_trains_nothing(
     seeds = json.loads((out / "seeds.json").read_text())
     assert seeds["default"] == content["reference"] == seeds["rows"][0]["row"]
     assert max(seeds["rows"], key=lambda row: row["val_goodput"]["mean"]) == seeds["rows"][0]
-    times = {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("seed_*.json")}
+    times = {path: path.stat().st_mtime_ns for path in Path("fits").rglob("seed_*.json")}
     assert len(times) == 4
     fits = [json.loads(path.read_text()) for path in times]
     assert len({json.dumps(fit["chosen"]) for fit in fits if fit["row"] == "exact"}) == 2  # seeds differ
