@@ -62,6 +62,10 @@ def make_scene(draws: Draws) -> Puzzle:
     )
 
 
+def _is_easy(places: Places) -> bool:
+    return len(places.xy) <= _MOST_EASY
+
+
 def _shapes(draws: Draws, scene: _Scene, places: Places) -> tuple[Shape, ...]:
     return tuple(
         Shape(
@@ -114,7 +118,7 @@ def _ask_presence(draws: Draws, places: Places) -> _Scene:
     colors, shapes = others(COLOR_NAMES, subject.color), others(SHAPES, subject.shape)
     if is_there:
         things = [subject, *rest]
-    elif len(places.xy) <= _MOST_EASY:
+    elif _is_easy(places):
         things = [draw_thing(draws, colors=colors, shapes=shapes) for _ in places.xy]
     else:
         same_color = draw_thing(draws, colors=(subject.color,), shapes=shapes)
@@ -124,8 +128,13 @@ def _ask_presence(draws: Draws, places: Places) -> _Scene:
 
 
 def _ask_relation(draws: Draws, places: Places) -> _Scene:
+    """Among few things only ask what is left of another or above it.
+
+    A question that may be asked either way round is one that knowing where either thing lies does not help with, so
+    nothing leads a model to the answer step by step.
+    """
     things = draw_things(draws, len(places.xy))
-    relation = draws.one_of(tuple(RELATIONS))
+    relation = draws.one_of(("left of", "above") if _is_easy(places) else tuple(RELATIONS))
     axis, is_first = RELATIONS[relation]
     is_so = (places.xy[0][axis] < places.xy[1][axis]) == is_first
     question = f"is the {things[0]} {relation} the {things[1]}?"
@@ -155,8 +164,9 @@ def _from_edge_of_ninth(along: float) -> float:
 
 
 def _ask_size(draws: Draws, places: Places) -> _Scene:
+    """Among few things only ask whether one is bigger, for the reason that ``_ask_relation`` gives."""
     things = draw_things(draws, len(places.xy))
-    is_larger, asks_larger = draws.chance(0.5), draws.chance(0.5)
+    is_larger, asks_larger = draws.chance(0.5), _is_easy(places) or draws.chance(0.5)
     return _Scene(
         things=things,
         is_large=[is_larger, not is_larger, *_any_sizes(draws, len(things) - 2)],

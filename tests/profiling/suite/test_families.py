@@ -175,6 +175,20 @@ def test_an_absent_thing_is_nearly_there_only_among_many_things() -> None:
     assert is_near == {False: {(False, False)}, True: {(True, True)}}
 
 
+def test_few_things_are_compared_one_way_round_and_many_both_ways() -> None:
+    words: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+    for puzzle in questions("scenes", "train", 2000):
+        asked = next((w for w in ("left", "right", "above", "below", "bigger", "smaller") if w in tokens(puzzle)), None)
+        if puzzle.kind in ("relation", "size") and asked is not None:
+            words[puzzle.is_hard][asked] += 1
+    assert set(words[False]) == {"left", "above", "bigger"}
+    assert set(words[True]) == {"left", "right", "above", "below", "bigger", "smaller"}
+
+
+def tokens(puzzle: Puzzle) -> list[str]:
+    return puzzle.question.removesuffix("?").split()
+
+
 def test_every_ninth_of_a_scene_is_named_equally_often() -> None:
     named = Counter(p.answers[0] for p in questions("scenes", "test", 8000) if p.kind == "place")
     assert sorted(named) == sorted(name for row in NINTHS for name in row)
