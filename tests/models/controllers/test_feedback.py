@@ -43,3 +43,18 @@ def test_within_a_tier_are_its_settings() -> None:
     assert tier.is_measured.tolist() == [[True, True, True], [True, True, False]]
     assert tier.population_accuracy is not None
     torch.testing.assert_close(tier.population_accuracy, torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]))
+
+
+def test_every_tier_is_what_each_tier_gives_one_after_the_other() -> None:
+    reward_BS = torch.arange(12.0).reshape(2, 6)
+    is_measured_BS = reward_BS != 4
+    feedback = Feedback(reward_BS, 10 * reward_BS, is_measured_BS, torch.arange(6.0))
+    by_tier = feedback.by_tier(2)
+    for b in range(2):
+        for t in range(2):
+            within = feedback.within_tier(torch.tensor([t, t]), 2)
+            assert torch.equal(by_tier.reward[2 * b + t], within.reward[b])
+            assert torch.equal(by_tier.latency_ms[2 * b + t], within.latency_ms[b])
+            assert torch.equal(by_tier.is_measured[2 * b + t], within.is_measured[b])
+            assert by_tier.population_accuracy is not None
+            assert by_tier.population_accuracy[2 * b + t].tolist() == [3 * t, 3 * t + 1, 3 * t + 2]
