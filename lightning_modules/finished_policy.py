@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules.deciders import load_decider
+from lightning_modules.deciders import load_decider, load_estimator
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
 from models.controllers.decider import Decider
 from models.engine import EngineName, make_engine
@@ -21,7 +21,8 @@ from profiling.adaptive.server import Server
 from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.environment import collect_environment
 from profiling.model_source import DtypeName, GridLevels
-from profiling.promises.latency_table import LatencyTable, fit_latency_table
+from profiling.promises.estimated_times import estimated_times
+from profiling.promises.latency_table import LatencyTable, calibrated, fit_latency_table
 from profiling.promises.promise import Promise, read_promise
 from profiling.schema import Environment
 
@@ -42,6 +43,8 @@ class PolicySource:
             bounds are made of it; tables are looked up in it.
         stops_at_deadline: Whether answers are cut off rather than late; that takes a promise or a profile.
         checks_time: Whether bounds rule settings out; without, the controller chooses as if it had no bounds.
+        estimator: Checkpoint of a latency estimator that knows this device, whose medians are then expected instead of
+            the means of the profile's training part.
         kappa_alpha: Share of requests above the bound of a setting, where bounds are made of the profile.
         dtype: Type of the weights.
         engine: How the model runs; where it cannot, eagerly, which the log says.
@@ -53,6 +56,7 @@ class PolicySource:
     controller: str
     promise: str | None = None
     profile: list[str] | None = None
+    estimator: str | None = None
     stops_at_deadline: bool = True
     checks_time: bool = True
     kappa_alpha: float = 0.05
@@ -90,7 +94,7 @@ class PolicySource:
         parts = self.read_parts()
         table = None if promise is None else promise.table
         if table is None and parts:
-            table = fit_latency_table(parts["train"], parts["calibration"], alpha=self.kappa_alpha)
+            table = self._table(parts["train"], parts["calibration"])
         if table is None and self.stops_at_deadline:
             raise ValueError(
                 "stops_at_deadline: how long a token takes must be known; name a promise or a profile, or let answers "
@@ -110,6 +114,12 @@ class PolicySource:
             promise=promise,
             parts=parts,
         )
+
+    def _table(self, training: Outcomes, calibration: Outcomes) -> LatencyTable:
+        if self.estimator is None:
+            return fit_latency_table(training, calibration, alpha=self.kappa_alpha)
+        expected = estimated_times(load_estimator(self.estimator), training)
+        return calibrated(training.grid, expected, calibration, alpha=self.kappa_alpha)
 
     def _decider(self, grid: KnobGrid, training: Outcomes | None) -> Decider:
         if self.controller.endswith(_CHECKPOINT):
