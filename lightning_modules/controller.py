@@ -189,9 +189,16 @@ class ControllerModule(LightningModule, ABC):
         check_sizes(checkpoint, self)
 
     def standardize(self, target: Standardize, kinds: Sequence[str]) -> None:
-        """Give a network the means and spreads of the features that it reads."""
-        scales = [torch.tensor(self._facts["feature_scale"][kind]) for kind in kinds]
-        target.use(*torch.cat([torch.zeros(2, 0), *scales], dim=1))
+        """Give a network the means and spreads of the features that it reads.
+
+        The numbers of an embedding are divided by the root of their count besides, so that an embedding of any width
+        weighs as much as one free feature: hundreds that say little each would drown the few that say much.
+        """
+        scales = [torch.zeros(2, 0)]
+        for kind in kinds:
+            mean, spread = torch.tensor(self._facts["feature_scale"][kind])
+            scales.append(torch.stack([mean, spread if kind == "free" else spread * len(spread) ** 0.5]))
+        target.use(*torch.cat(scales, dim=1))
 
     def num_features(self, kinds: Sequence[str]) -> int:
         """Return how many numbers there are in these kinds of features together.

@@ -123,6 +123,19 @@ def test_a_decider_reads_what_it_says(kind: str, data: ControllerDataModule) -> 
     assert torch.equal(by_tier_BTR, by_tier_BTR[:, :, :1].expand(-1, -1, 6))
 
 
+def test_an_embedding_of_any_width_weighs_as_much_as_one_free_feature(data: ControllerDataModule) -> None:
+    widths = {"free": 19, "question": 400, "vision": 0}
+    embedding = torch.randn(5000, 400) * torch.linspace(1, 9, 400) + 3
+    scale = {**data.profile_facts["feature_scale"], "question": [[3.0] * 400, torch.linspace(1, 9, 400).tolist()]}
+    module = KINDS["supervised"]({**data.profile_facts, "feature_widths": widths, "feature_scale": scale})
+    free = torch.from_numpy(data.parts["train"].features.free_NF).float()
+    known = torch.cat([free[torch.randint(len(free), (5000,))], embedding], dim=1)
+    seen = module.network.trunk.standardize(known)
+    assert float(seen[:, 19:].square().sum(dim=1).mean()) == pytest.approx(1, abs=0.02)
+    varies = free.std(dim=0) > 0
+    assert float(seen[:, :19][:, varies].square().mean()) == pytest.approx(1, abs=0.1)
+
+
 def _weights(module: ControllerModule) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in module.parameters() if parameter.requires_grad]
 
