@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from torch import Tensor
 
 from models.deadline import Deadline
 from models.engine import EagerEngine
+from models.engine.graph import GraphEngine
+from models.engine.recording import CudaGraphs
 from models.generation import Generation, encode_images, generate
 from models.inputs import ModelInputs, collate
 from models.knobs import KnobSetting
 from models.stages import observe
-from tests.small_models import tiny_inputs, tiny_molmo
+from tests.engine_models import DEVICE, TILES
+from tests.small_models import setting_of, tiny_inputs, tiny_molmo
 
 UNREACHABLE = 99  # an id that the tiny model's head cannot name
 MODEL = tiny_molmo()
@@ -147,6 +151,31 @@ def test_vision_tokens_made_before_give_the_same_answer_and_are_not_made_again()
     assert marks == ["vision_encoder", "projector", "total", "prefill", "decode"]
     assert torch.equal(found.token_ids, generate(MODEL, inputs, max_new_tokens=4).token_ids)
     assert encode_images(MODEL, ModelInputs(input_ids=inputs.input_ids)) is None
+
+
+def test_the_graph_engine_encodes_first_runs_ahead_and_stops_as_said() -> None:
+    model = tiny_molmo(num_experts=4, top_k=2, qk_norm=True).to(DEVICE)
+    record = CudaGraphs(torch.device(DEVICE)) if DEVICE == "cuda" else lambda call: call
+    engine = GraphEngine(model, capacity=24, tiles=TILES, record=record)
+    inputs = tiny_inputs(model.config, num_crops=2, seed=2).to(DEVICE)
+    setting = setting_of(model, top_k=1, blocks=(0,))
+    vision_tokens = encode_images(model, inputs, engine=engine)
+    plain = generate(model, inputs, setting=setting, max_new_tokens=6).token_ids
+    ticks = count()
+    # Each look at the clock finds it a millisecond on: 0 + 1, 1 + 2 and 2 + 2 are in time, 3 + 2 is not.
+    deadline = Deadline(at_s=0.0045, token_ms=1.0, now=lambda: next(ticks) / 1e3)
+    found = generate(
+        model,
+        inputs,
+        setting=setting,
+        max_new_tokens=6,
+        stop_token_ids=(UNREACHABLE,),
+        engine=engine,
+        vision_tokens=vision_tokens,
+        deadline=deadline,
+    )
+    assert found.is_truncated
+    assert torch.equal(found.token_ids, plain[:, :4])
 
 
 def test_a_batch_ends_together() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import chdir
 from itertools import count
 from typing import Any
 
@@ -36,7 +37,8 @@ MS = 1e-3
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Molmo, KnobGrid, MolmoProcessor]:
     folder = tmp_path_factory.mktemp("snapshot")
-    write_small_snapshot(folder / "model")
+    with chdir(folder):
+        write_small_snapshot(folder / "model")
     molmo = load_molmo(str(folder / "model"))
     grid = own_grid(read_hf_config(folder / "model"))
     assert grid is not None
