@@ -78,9 +78,11 @@ def compare_controllers(
 
     Seeds change weights, the order of requests, their budgets and what is drawn; the split stays. The default is the
     recipe of the best mean goodput accuracy in validation, and the reference that the others are compared with on the
-    test part, each by its mean over seeds. Each fit has a file of its own in ``fits_dir``: started again, the command
-    goes on where it stopped. Writes ``controllers``, ``seeds`` and ``knobs`` as Markdown and LaTeX, the first two as
-    JSON too, ``goodput.png`` and ``learning_curves.png``.
+    test part, each by its mean over seeds. Writes ``controllers``, ``seeds`` and ``knobs`` as Markdown and LaTeX, the
+    first two as JSON too, ``goodput.png`` and ``learning_curves.png``.
+
+    Each fit has a file of its own in ``fits_dir``: started again, the command goes on where it stopped. A fit whose
+    configs have changed since is refused; for a profile or a Trainer's file that has changed, choose another folder.
 
     Args:
         build: Builds what a fit takes from its command line.
