@@ -50,7 +50,8 @@ class Chooser:
     """Let a controller choose among the settings that a bound on latency allows.
 
     With stopping between tokens, the first token must be expected in time; without, the last one of a usual answer.
-    Where no setting is, the cheapest is chosen and flagged.
+    Where no setting is, the cheapest is chosen and flagged. ``decides_twice`` says whether the controller is to be
+    asked again after the image.
 
     Args:
         decider: The controller.
@@ -73,11 +74,16 @@ class Chooser:
         self._checks_time = checks_time
         self._num_settings = len(decider.grid.settings())
         self._per_tier = self._num_settings // len(decider.grid.tiers)
+        nothing = {kind: torch.zeros(1, width) for kind, width in decider.feature_widths.items()}
+        asked = decider.after_image(
+            torch.ones(1), torch.zeros(1, dtype=torch.int64), nothing["free"], nothing["question"], nothing["vision"]
+        )
+        self.decides_twice = asked is not None
 
     @property
     def reads_picture(self) -> bool:
-        """Whether the controller is to be shown the mean vision token."""
-        return self._decider.feature_widths["vision"] > 0
+        """Whether the second decision is to be shown the mean vision token."""
+        return self.decides_twice and self._decider.feature_widths["vision"] > 0
 
     def tier_of(self, choice: Choice) -> int:
         """Return the place of the tier that was chosen."""
@@ -111,7 +117,7 @@ class Chooser:
 
         Args:
             choice: What was chosen before.
-            vision_BD: ``(1, width)`` mean vision token.
+            vision_BD: ``(1, width)`` mean vision token; width 0 where it is not read.
             remaining_ms: Budget, margin taken off, less what has passed.
         """
         tier = self.tier_of(choice)
@@ -122,8 +128,7 @@ class Chooser:
             choice.known.question_BD,
             vision_BD,
         )
-        if logits_BR is None:
-            return choice
+        assert logits_BR is not None, "only a controller that decides twice is asked again"
         of_tier = np.arange(tier * self._per_tier, (tier + 1) * self._per_tier)
         values_S = np.full(self._num_settings, np.nan)
         values_S[of_tier] = logits_BR[0].double().numpy()

@@ -163,6 +163,7 @@ class Server:
             image: Its picture, decoded.
             margin: Share of the budget to keep back: everything is decided as if there were that much less.
         """
+        self._clock.reset()  # of a request that failed
         gc.collect()
         gc.disable()
         try:
@@ -236,15 +237,17 @@ class Server:
             inputs = self._processor.from_token_ids(words, image, tier=tier, tiling=self._tiling)
         vision_tokens = encode_images(self._model, inputs, engine=self._engine)
         assert vision_tokens is not None, "every request has a picture"
-        if self._chooser.reads_picture:
+        if self._chooser.decides_twice:
             choice = self._look_again(choice, inputs, vision_tokens, run)
         return choice, inputs, self._generate(request, inputs, vision_tokens, choice, run)
 
     def _look_again(self, choice: Choice, inputs: ModelInputs, vision_tokens: Tensor, run: "_Run") -> Choice:
-        with run.timed(_FEATURES):
-            pooled_BD = vision_embedding(inputs, vision_tokens)
-        if pooled_BD.is_cuda:  # the time until the encoder is done is its own
-            torch.cuda.current_stream(pooled_BD.device).synchronize()
+        pooled_BD = torch.zeros(1, 0)
+        if self._chooser.reads_picture:
+            with run.timed(_FEATURES):
+                pooled_BD = vision_embedding(inputs, vision_tokens)
+        if vision_tokens.is_cuda:  # the time until the encoder is done is its own
+            torch.cuda.current_stream(vision_tokens.device).synchronize()
         with run.timed(_FEATURES):
             pooled_BD = pooled_BD.cpu()
         with run.timed(_CONTROLLER):

@@ -19,9 +19,10 @@ KNOWN = Known(free_BF=torch.zeros(1, 0), question_BD=torch.zeros(1, 0), vision_t
 class Likes:
     """Likes later settings more; asked again, it likes the ones of few experts."""
 
-    def __init__(self, *, asks_again: bool = False) -> None:
+    def __init__(self, *, asks_again: bool = False, width: int = 3) -> None:
         self.grid = GRID
-        self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "vision": 3 if asks_again else 0}
+        self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "vision": width}
+        self._asks_again = asks_again
         self.asked: list[tuple[float, int]] = []
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ class Likes:
     def after_image(
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
     ) -> Tensor | None:
-        if not self.feature_widths["vision"]:
+        if not self._asks_again:
             return None
         self.asked.append((float(remaining_ms_B), int(tier_B)))
         return torch.tensor([[1.0, 0.0]])
@@ -90,20 +91,24 @@ def test_a_controller_that_is_not_to_be_ruled_out_anything_has_its_way() -> None
 def test_the_second_decision_is_among_the_tier_and_by_the_time_that_is_left() -> None:
     decider = Likes(asks_again=True)
     chooser = Chooser(decider, table(), stops_at_deadline=True)
+    assert chooser.decides_twice
     assert chooser.reads_picture
+    decider.asked.clear()
     first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
     second = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=25.0)  # its prefill is expected to take 25
     assert decider.asked == [(25.0, 2)]
     assert (second.setting, second.is_infeasible) == (4, False)
     late = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=24.9)
     assert (late.setting, late.is_infeasible) == (4, True)
-    assert not Chooser(Likes(), table(), stops_at_deadline=True).reads_picture
 
 
-def test_a_controller_that_decides_once_is_not_overruled() -> None:
-    chooser = Chooser(Likes(), table(), stops_at_deadline=True)
-    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
-    assert chooser.after_image(first, torch.zeros(1, 0), remaining_ms=-5.0) is first
+def test_a_controller_is_asked_again_if_it_would_answer_and_shown_the_picture_if_it_would_look() -> None:
+    once = Chooser(Likes(), table(), stops_at_deadline=True)
+    assert (once.decides_twice, once.reads_picture) == (False, False)
+    blind = Chooser(Likes(asks_again=True, width=0), table(), stops_at_deadline=True)
+    assert (blind.decides_twice, blind.reads_picture) == (True, False)
+    first = blind.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
+    assert blind.after_image(first, torch.zeros(1, 0), remaining_ms=90.0).setting == 4
 
 
 def test_runners_up_are_feasible_and_best_first() -> None:

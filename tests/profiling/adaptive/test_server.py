@@ -107,7 +107,9 @@ def test_every_part_is_timed_and_the_latency_is_all_of_it(model: Any, monkeypatc
 def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_picture_shows(model: Any) -> None:
     molmo, grid, processor = model
     decider = LooksTwice(grid, width=32)
-    answer = server(model, decider, now=ticking(2.0)).answer(REQUEST, QUESTION.open_image(), margin=0.25)
+    asked = server(model, decider, now=ticking(2.0))
+    decider.told.clear()  # of a call that found out whether it decides twice
+    answer = asked.answer(REQUEST, QUESTION.open_image(), margin=0.25)
     (budget_ms, _, question), (remaining_ms, tier, vision) = decider.told
     assert budget_ms.tolist() == [75.0]  # a quarter is kept back
     assert remaining_ms.tolist() == [pytest.approx(75.0 - 2 * 16)]
@@ -122,6 +124,13 @@ def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_p
     assert answer.choice.setting == 12
 
 
+def test_the_second_decision_is_also_asked_of_a_controller_that_does_not_look(model: Any) -> None:
+    decider = LooksTwice(model[1], width=0)
+    served = server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0).served
+    assert decider.told[-1][2].shape == (1, 0)
+    assert (served.top_k, served.num_active_blocks) == (1, 2)  # what it says when asked again
+
+
 def test_free_features_are_those_that_tables_have(model: Any) -> None:
     molmo, grid, processor = model
     records: list[ProfileRecord] = []
@@ -130,7 +139,7 @@ def test_free_features_are_those_that_tables_have(model: Any) -> None:
     decider = LooksTwice(grid, width=32)
     server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0)
     expected = free_features_of(outcomes_of(table, grid))
-    torch.testing.assert_close(decider.told[0][1].double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(decider.told[1][1].double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
 
 
 def test_an_answer_is_cut_where_the_clock_says_so(model: Any) -> None:
