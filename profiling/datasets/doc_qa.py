@@ -14,7 +14,7 @@ SOURCE: Final = "DocVQA task 1 (https://rrc.cvc.uab.es/?ch=17)"
 
 
 class _Question(OfficialRecord):
-    questionId: int  # noqa: N815 - the file's name for it
+    questionId: int
     image: str = Field(min_length=1)
     question: str = Field(min_length=1)
     question_types: list[str] | None = None
