@@ -288,10 +288,19 @@ def own_grid(hf_config: Mapping[str, Any], *, source: str = "config.json") -> Kn
             tiers=tuple(Tier(**tier) for tier in content["tiers"]),
             top_k=tuple(content["top_k"]),
             blocks_by_count={int(count): tuple(blocks) for count, blocks in content["blocks_by_count"].items()},
-            experts_by_top_k={
-                int(top_k): ExpertCounts(text=tuple(each["text"]), vision=tuple(each["vision"]))
-                for top_k, each in content.get("experts_by_top_k", {}).items()
-            },
+            experts_by_top_k=read_experts(content.get("experts_by_top_k", {})),
         )
     except (AttributeError, KeyError, TypeError) as err:
         raise ValueError(f"{source}: {GRID_KEY}: not a grid of tiers, top_k and blocks_by_count: {err!r}") from err
+
+
+def read_experts(content: Mapping[str, Any]) -> dict[int, ExpertCounts]:
+    """Read what levels of top_k mean, as ``KnobGrid.to_json`` writes it under ``experts_by_top_k``.
+
+    Raises:
+        AttributeError, KeyError, TypeError: If it is not such content.
+    """
+    return {
+        int(top_k): ExpertCounts(text=tuple(each["text"]), vision=tuple(each["vision"]))
+        for top_k, each in content.items()
+    }

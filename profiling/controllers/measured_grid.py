@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.config import MolmoConfig
-from models.knobs import MOLMOE_1B_GRID, KnobGrid, own_grid
+from models.knobs import MOLMOE_1B_GRID, KnobGrid, own_grid, read_experts
 from profiling.schema import Environment, ProfileError
 from profiling.table import ProfileTable
 
@@ -19,7 +19,7 @@ def measured_grid(table: ProfileTable) -> KnobGrid:
     """Return the levels that occur in a profile, in the order of the model's own grid.
 
     Where a knob has a level that is not in it, the knob's levels are in rising order. Which blocks run is read from the
-    rows; where they do not say, it is what the model's own grid says.
+    rows; where they do not say, it is what the model's own grid says. What levels of top_k mean is in the environment.
 
     Raises:
         ProfileError: If a tier is unknown, or a number of active blocks stands for several sets of blocks or for none.
@@ -37,6 +37,7 @@ def measured_grid(table: ProfileTable) -> KnobGrid:
         tiers=tuple(tier for name, tier in tiers.items() if name in measured),
         top_k=tuple(_in_order(top_k, usual.top_k)),
         blocks_by_count=_blocks_by_count(table, usual),
+        experts_by_top_k=read_experts(table.environment.experts_by_top_k or {}),
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.knobs import KnobGrid, spread_grid
+from models.knobs import ExpertCounts, KnobGrid, spread_grid
 from models.released import RELEASED
 from profiling.controllers.outcomes import Outcomes, join_outcomes, outcomes_of, read_outcomes
 from profiling.records import write_profile
@@ -178,6 +178,14 @@ def test_the_models_own_grid_gives_tiers_and_blocks() -> None:
     environment = ENVIRONMENT.model_copy(update={"model_shape": shape})
     outcomes = outcomes_of(world_table(rows, environment=environment))
     assert outcomes.settings == tuple(own.settings())
+
+
+def test_what_a_level_of_top_k_meant_is_in_the_settings() -> None:
+    meaning = ExpertCounts(text=(3, 1), vision=(1, 1))
+    told = {"experts_by_top_k": {"2": {"text": [3, 1], "vision": [1, 1]}}}
+    grid = KnobGrid(tiers=GRID.tiers, top_k=(1, 2), blocks_by_count={2: (0, 1)})
+    table = world_table(num_images=2, grid=grid, environment=ENVIRONMENT.model_copy(update=told))
+    assert {setting.top_k: setting.experts for setting in outcomes_of(table).settings} == {1: None, 2: meaning}
 
 
 def test_taking_and_joining_keep_rows_together() -> None:
