@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import MolmoConfig, released_config
 from models.cost import Cost, component_costs, expected_experts, floor_ms, itemised_costs
+from models.experts import Experts
 from models.generation import generate
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
@@ -36,8 +39,9 @@ class FlopsByStage:
 
 def counted_flops(model: Molmo, inputs: ModelInputs, setting: KnobSetting, output_tokens: int) -> dict[str, int]:
     observer = FlopsByStage()
-    # The counter does not know the CPU's fused attention, but it knows the two products of the plain one.
-    with sdpa_kernel(SDPBackend.MATH), observe(observer):
+    # The counter knows neither the CPU's fused attention nor products in groups, but those that they stand for.
+    one_by_one = patch.object(Experts, "_can_group", return_value=False)
+    with sdpa_kernel(SDPBackend.MATH), one_by_one, observe(observer):
         generate(model, inputs, setting=setting, max_new_tokens=output_tokens)
     return observer.flops
 
