@@ -103,7 +103,6 @@ class AdaptiveInferenceModule(LightningModule):
 
     def on_test_end(self) -> None:
         """Write and print what it came to."""
-        self._journal.close()
         report, console = self._report(), Console()
         report.write(self.output_dir, self._examples)
         report.table().show(console)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -130,10 +129,10 @@ def _find(
     environment = policy.environment(server.engine_name)
     server.warm_up(BudgetedRequest(question=questions[0], budget_ms=terms.budgets_ms[-1]))
     run = {"policy": asdict(policy.source), "environment": environment.model_dump(mode="json")}
-    with progress_bar(console) as progress, ExitStack() as stack:
+    with progress_bar(console) as progress:
         most = len(questions) * len(terms.budgets_ms) * len(terms.margins)
         task = progress.add_task("running (at most)", total=most)
-        serve = _serving(server) if journal is None else _journaled(server, journal, run, stack)
+        serve = _serving(server) if journal is None else _journaled(server, journal, run)
 
         def counted(request: BudgetedRequest, margin: float) -> Served:
             progress.advance(task)
@@ -161,14 +160,14 @@ def _serving(server: Server) -> Serve:
     return lambda request, margin: server.answer(request, request.question.open_image(), margin=margin).served
 
 
-def _journaled(server: Server, folder: Path, run: Mapping[str, Any], stack: ExitStack) -> Serve:
+def _journaled(server: Server, folder: Path, run: Mapping[str, Any]) -> Serve:
     """Keep what is run in a file for each margin, and do not run it again."""
     journals: dict[float, Journal] = {}
 
     def serve(request: BudgetedRequest, margin: float) -> Served:
         if margin not in journals:
             path = folder / f"margin_{margin:g}.jsonl"
-            journals[margin] = stack.enter_context(Journal(path, {**run, "margin": margin}))
+            journals[margin] = Journal(path, {**run, "margin": margin})
         journal = journals[margin]
         if request.key not in journal.served:
             journal.write(_serving(server)(request, margin))

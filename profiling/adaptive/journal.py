@@ -5,8 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from profiling.adaptive.request import Key
 from profiling.adaptive.served import Served
@@ -40,7 +39,6 @@ class Journal:
         for number, line in enumerate(lines[1:], start=2):
             served = _served(_parsed(line, path, number), path, number)
             self.served[served.key] = served
-        self._file = path.open("a")
         if not lines:
             self._append(dict(run))
 
@@ -49,22 +47,12 @@ class Journal:
         self._append(asdict(served))
         self.served[served.key] = served
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _append(self, content: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(content, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        # Opened for each row: a run that breaks off leaves no open file behind.
+        with self.path.open("a") as file:
+            file.write(json.dumps(content, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
