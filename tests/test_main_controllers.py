@@ -14,6 +14,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
+from datamodules.controller import ControllerDataModule
 from lightning_modules.controller import ControllerModule
 from models.knobs import spread_grid
 from tests.controller_world import GRID, world_rows, world_table, write_world
@@ -89,6 +90,12 @@ def test_the_original_recipes_hold_the_original_hyper_parameters() -> None:
             grpo = learning.get("objective", learning.get("setting_objective"))["init_args"]
             assert (grpo["group_size"], grpo["advantage"]) == (5, "zscore")
             assert learning["reward"]["init_args"] == {"alpha": 1.0, "beta": 0.5}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_data_of_each_recipe_is_accepted_as_it_ships(recipe: str) -> None:
+    config = yaml.safe_load((CONFIGS / recipe).read_text())
+    assert ControllerDataModule(**config["data"]["init_args"]).fractions.train == 0.8
 
 
 def _logged_keys(folder: Path) -> set[str]:
