@@ -157,6 +157,20 @@ def test_several_updates_are_made_of_one_draw(data: ControllerDataModule) -> Non
     assert trainer.global_step == 3 * len(data.train_dataloader())
 
 
+def test_each_step_draws_anew_and_a_resumed_one_draws_the_same(
+    data: ControllerDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = built("grpo", data)
+
+    def drawn(step: int) -> list[float]:
+        monkeypatch.setattr(ControllerModule, "global_step", step)
+        numbers: list[float] = torch.rand(4, generator=module._generator()).tolist()
+        return numbers
+
+    assert drawn(7) == drawn(7)
+    assert len({tuple(drawn(step)) for step in range(20)}) == 20
+
+
 def test_the_schedule_moves_on_with_each_epoch(data: ControllerDataModule) -> None:
     module = built("supervised", data)
     trainer = trainer_of(max_epochs=12)
