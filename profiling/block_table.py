@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from models.config import MolmoConfig
 from models.knobs import KnobGrid, Tier
+from profiling.checked_file import read_checked
 from profiling.files import written_whole
 
 BLOCK_TABLE_VERSION: Final = 1
@@ -154,12 +155,4 @@ def read_block_table(path: Path | str) -> BlockTable:
     Raises:
         BlockTableError: If the file is missing or not a block table; names the field.
     """
-    try:
-        return BlockTable.model_validate_json(Path(path).read_bytes())
-    except FileNotFoundError as err:
-        raise BlockTableError(f"{path}: no such file; `main.py prune` writes block tables") from err
-    except ValidationError as err:
-        first, *rest = err.errors(include_url=False)
-        where = ".".join(map(str, first["loc"])) or "file"
-        more = f" (and {len(rest)} more)" if rest else ""
-        raise BlockTableError(f"{path}: {where}: {first['msg']}{more}") from err
+    return read_checked(path, BlockTable, error=BlockTableError, written_by="`main.py prune` writes block tables")

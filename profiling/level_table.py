@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from models.config import MolmoConfig
 from models.knobs import ExpertCounts
+from profiling.checked_file import read_checked
 from profiling.files import written_whole
 
 LEVEL_TABLE_VERSION: Final = 1
@@ -140,12 +141,4 @@ def read_level_table(path: Path | str) -> LevelTable:
     Raises:
         LevelTableError: If the file is missing or not a level table; names the field.
     """
-    try:
-        return LevelTable.model_validate_json(Path(path).read_bytes())
-    except FileNotFoundError as err:
-        raise LevelTableError(f"{path}: no such file; `main.py levels` writes level tables") from err
-    except ValidationError as err:
-        first, *rest = err.errors(include_url=False)
-        where = ".".join(map(str, first["loc"])) or "file"
-        more = f" (and {len(rest)} more)" if rest else ""
-        raise LevelTableError(f"{path}: {where}: {first['msg']}{more}") from err
+    return read_checked(path, LevelTable, error=LevelTableError, written_by="`main.py levels` writes level tables")
