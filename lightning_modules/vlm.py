@@ -3,6 +3,7 @@
 # Shape suffixes: B = samples, S = ids of a text, V = vocabulary.
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,6 +19,7 @@ from lightning_modules.answer_metrics import MeanScore
 from lightning_modules.checkpoints import check_maker, check_sizes, read_checkpoint, stamp
 from lightning_modules.elastic import ElasticDraw
 from lightning_modules.routing import balance_loss, z_loss
+from models.checkpoint import load_molmo
 from models.config import MolmoConfig, changed_hf_config
 from models.initial_weights import initialize
 from models.inputs import ModelInputs
@@ -64,12 +66,13 @@ class VLMModule(LightningModule):
         label_steps: Steps until both are zero.
         compiles: Compile parts of the blocks, vision encoder and connector; the first steps then take a minute longer.
         seed: Of the settings drawn.
-        initial: A checkpoint of this module whose weights a fit starts from. One that goes on starts from its own, and
-            its checkpoints need no other.
+        initial: A checkpoint of this module, or a snapshot folder, whose weights a fit starts from. A snapshot has no
+            heads for labels and places, so these begin anew. A fit that goes on starts from its own weights, and its
+            checkpoints need no others.
 
     Raises:
         ValueError: If the shape is not one of a Molmo, the tokenizer does not fit it, or has no such levels; when a fit
-            starts, if ``initial`` is no checkpoint of this module or of another shape.
+            starts, if ``initial`` is neither or of another shape.
     """
 
     scheduler_interval = "step"
@@ -134,11 +137,15 @@ class VLMModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Start from the weights of another run."""
-        if self._initial is not None:
-            checkpoint = read_checkpoint(self._initial)
-            check_maker(checkpoint, type(self).__name__, source=self._initial)
-            check_sizes(checkpoint, self)
-            self.load_state_dict(checkpoint["state_dict"])
+        if self._initial is None:
+            return
+        if Path(self._initial).is_dir():
+            self._start_from_snapshot(self._initial)
+            return
+        checkpoint = read_checkpoint(self._initial)
+        check_maker(checkpoint, type(self).__name__, source=self._initial)
+        check_sizes(checkpoint, self)
+        self.load_state_dict(checkpoint["state_dict"])
 
     def training_step(self, batch: VLMBatch, batch_idx: int) -> Tensor:
         """Learn the answers of a batch with one setting."""
@@ -193,6 +200,12 @@ class VLMModule(LightningModule):
         check_maker(checkpoint, type(self).__name__)
         check_sizes(checkpoint, self)
         self._initial = None
+
+    def _start_from_snapshot(self, snapshot: str) -> None:
+        start, model = load_molmo(snapshot, dtype=torch.float32), self.network.molmo
+        if start.config != model.config:
+            raise ValueError(f"initial: {snapshot}: is of another shape, {_difference(start.config, model.config)}")
+        model.load_state_dict(start.state_dict())
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -291,6 +304,13 @@ class _Rate:
         rate_per_s = self._num_samples / (now - self._start)
         self._start, self._num_steps, self._num_samples = now, 0, 0
         return rate_per_s
+
+
+def _difference(given: MolmoConfig, wanted: MolmoConfig) -> str:
+    """Name the first field in which two shapes differ."""
+    pairs = {field.name: (getattr(given, field.name), getattr(wanted, field.name)) for field in fields(MolmoConfig)}
+    name, (has, expected) = next((name, pair) for name, pair in pairs.items() if pair[0] != pair[1])
+    return f"first {name}: got {has}, expected {expected}"
 
 
 def _read_tokenizer(content: str, config: MolmoConfig) -> tuple[SnapshotTokenizer, SpecialTokens]:

@@ -7,8 +7,9 @@ from lightning import Callback, LightningModule, Trainer
 
 import main
 from lightning_modules.vlm import VLMModule
+from models.checkpoint import load_molmo
 from models.knobs import GRID_KEY, own_grid
-from tests.small_vlm import CONFIGS, NANO, small_data, small_module, small_overrides, small_shape
+from tests.small_vlm import CONFIGS, NANO, small_data, small_module, small_overrides, small_shape, write_small_snapshot
 
 
 class _Trainable(VLMModule):
@@ -137,6 +138,24 @@ def test_an_elastic_run_starts_from_another_and_its_checkpoint_needs_no_other() 
     going_on = _module(is_elastic=True, initial="first.ckpt")
     _trainer(2).fit(going_on, datamodule=small_data(), ckpt_path="second.ckpt")
     assert going_on.global_step == 2
+
+
+def test_a_run_starts_from_a_snapshot() -> None:
+    write_small_snapshot(Path("snapshot"))
+    start = load_molmo("snapshot")
+    torch.manual_seed(7)
+    module = _module(is_elastic=True, initial="snapshot")
+    head = module.network.molmo.language_model.head.weight
+    with torch.no_grad():
+        head.add_(1.0)
+    _trainer(1, callbacks=[_WeightsAtStart()]).fit(module, datamodule=small_data())
+    for name, parameter in start.named_parameters():
+        assert torch.equal(_WeightsAtStart.weights[f"molmo.{name}"], parameter), name
+    wider = _module(shape=small_shape(moe_num_experts=8), initial="snapshot")
+    with pytest.raises(
+        ValueError, match=r"initial: snapshot: is of another shape, first num_experts: got 4, expected 8"
+    ):
+        _trainer(1).fit(wider, datamodule=small_data())
 
 
 def test_weights_to_start_from_must_fit() -> None:
