@@ -20,13 +20,13 @@ import datamodules  # noqa: F401
 import lightning_modules  # noqa: F401
 from datamodules.benchmark import bench_data
 from lightning_modules.calibration import calibrate_estimator
-from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.comparison import compare_controllers
 from lightning_modules.export import export_vlm
 from lightning_modules.latency_promise import calibrate, recalibrate
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
+from profiling.checkpoint_file import check_maker, read_checkpoint
 from profiling.controllers.extraction import controller_features
 from profiling.controllers_speed import bench_grpo
 from profiling.convert import convert_profile

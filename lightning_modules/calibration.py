@@ -9,10 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.latency_estimator import LatencyEstimatorModule
 from models.latency_calibration import calibrate_device
 from models.latency_estimator import TARGETS, LatencyEstimator, LatencyRows
+from profiling.checkpoint_file import check_maker, read_checkpoint
 from profiling.files import written_whole
 from profiling.latency_rows import base_coefficients, latency_rows, model_shape
 from profiling.prediction_errors import baseline_predictions, error_summary

@@ -1,53 +1,17 @@
-"""Read checkpoints with care: another model's must be refused in one sentence."""
+"""What our modules write into their checkpoints, and what they refuse when one is put into them."""
 
-import pickle
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
 
 from models.latency_estimator import LatencyEstimator
-
-_STAMP = "made_by"
-
-
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Read a checkpoint of one of our modules.
-
-    Raises:
-        ValueError: If there is no file, or it is no checkpoint of ours.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint file")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: is not a checkpoint, or it is cut")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
-        reason = str(err).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as a checkpoint: {reason}") from err
-    if not isinstance(checkpoint, dict) or _STAMP not in checkpoint:
-        raise ValueError(f"{path}: is no checkpoint of this project; expected one that `fit` has written")
-    return checkpoint
+from profiling.checkpoint_file import MAKER
 
 
 def stamp(checkpoint: dict[str, Any], module: LightningModule) -> None:
     """Write down whose checkpoint it is."""
-    checkpoint[_STAMP] = type(module).__name__
-
-
-def check_maker(checkpoint: dict[str, Any], name: str, *, source: str = "checkpoint") -> None:
-    """Check that a module of that name has made the checkpoint.
-
-    Raises:
-        ValueError: If another one has.
-    """
-    maker = checkpoint.get(_STAMP)
-    if maker != name:
-        raise ValueError(f"{source}: was made by {maker or 'another program'}, expected one of {name}")
+    checkpoint[MAKER] = type(module).__name__
 
 
 def check_sizes(checkpoint: dict[str, Any], module: LightningModule) -> None:

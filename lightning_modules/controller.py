@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_modules.checkpoints import check_maker, check_sizes, stamp
+from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.plain_arguments import described, rebuilt
 from models.controllers import Draw, Feedback, Reward, decide
 from models.controllers.objectives import Objective
 from models.controllers.trunk import Standardize
 from models.knobs import GRID_KEY, KnobGrid, own_grid
+from profiling.checkpoint_file import check_maker
 from profiling.controllers.batch import ControllerBatch
 from profiling.controllers.facts import ProfileFacts
 

@@ -1,15 +1,13 @@
-"""Trained controllers and estimators from their checkpoints, ready to be asked."""
+"""Trained controllers from their checkpoints, ready to be asked."""
 
 from inspect import signature
 from typing import Final
 
-from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.controller import ControllerModule
 from lightning_modules.grpo_controller import GRPOControllerModule
-from lightning_modules.latency_estimator import LatencyEstimatorModule
 from lightning_modules.supervised_controller import SupervisedControllerModule
 from lightning_modules.two_stage_controller import TwoStageControllerModule
-from models.latency_estimator import LatencyEstimator
+from profiling.checkpoint_file import read_checkpoint
 
 _KINDS: Final[dict[str, type[ControllerModule]]] = {
     kind.__name__: kind for kind in (SupervisedControllerModule, TwoStageControllerModule, GRPOControllerModule)
@@ -31,16 +29,3 @@ def load_decider(path: str) -> ControllerModule:
     controller.on_load_checkpoint(checkpoint)
     controller.load_state_dict(checkpoint["state_dict"])
     return controller.requires_grad_(False).eval()
-
-
-def load_estimator(path: str) -> LatencyEstimator:
-    """Load a latency estimator from its checkpoint alone.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or no latency estimator's.
-    """
-    checkpoint = read_checkpoint(path)
-    check_maker(checkpoint, LatencyEstimatorModule.__name__, source=path)
-    module = LatencyEstimatorModule(**checkpoint["hyper_parameters"])
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.estimator.requires_grad_(False).eval()

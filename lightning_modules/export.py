@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from rich.console import Console
 
-from lightning_modules.checkpoints import check_maker, read_checkpoint
 from lightning_modules.vlm import ComputeDtype, VLMModule
 from models.checkpoint import save_molmo
 from models.image_processor import preprocessor_config
+from profiling.checkpoint_file import check_maker, read_checkpoint
 
 _MIB: Final = 2**20
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules.deciders import load_decider, load_estimator
+from lightning_modules.deciders import load_decider
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
 from models.controllers.decider import Decider
 from models.engine import EngineName, make_engine
@@ -18,6 +18,7 @@ from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.fixed_deciders import fixed_decider
 from profiling.adaptive.online_features import OnlineFeatures
 from profiling.adaptive.server import Server
+from profiling.checkpoint_file import load_estimator
 from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.environment import collect_environment
 from profiling.model_source import DtypeName, GridLevels

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError, MetricCollection, R2Score
 
-from lightning_modules.checkpoints import check_maker, check_sizes, select_devices, stamp
+from lightning_modules.checkpoints import check_sizes, select_devices, stamp
 from lightning_modules.metrics import AbsoluteErrorQuantile, CollectedRows, Coverage
 from models.latency_estimator import (
     DEFAULT_QUANTILES,
@@ -20,6 +20,7 @@ from models.latency_estimator import (
     pinball_loss,
 )
 from models.latency_terms import COMPONENTS
+from profiling.checkpoint_file import check_maker
 from profiling.splits import TEST_GROUPS
 
 Loss = Literal["pinball", "huber", "mse"]

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_modules.answer_metrics import MeanScore
-from lightning_modules.checkpoints import check_maker, check_sizes, read_checkpoint, stamp
+from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.elastic import ElasticDraw
 from lightning_modules.routing import balance_loss, z_loss
 from models.checkpoint import load_molmo
@@ -30,6 +30,7 @@ from models.tokenizer import SnapshotTokenizer, SpecialTokens, load_tokenizer
 from models.trainable import TrainableMolmo, TrainingLogits, converted
 from models.trained_block import Routing
 from profiling.answers import answer_batch, score_answers, spot_settings
+from profiling.checkpoint_file import check_maker, read_checkpoint
 from profiling.vlm_batch import IGNORED, VLMBatch
 
 ComputeDtype = Literal["float32", "bfloat16"]

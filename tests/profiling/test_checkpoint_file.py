@@ -2,8 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
-from lightning_modules.checkpoints import check_maker, read_checkpoint
+from lightning_modules.latency_estimator import LatencyEstimatorModule
+from models.latency_terms import ModelShape
+from profiling.checkpoint_file import check_maker, load_estimator, read_checkpoint
+from profiling.latency_rows import base_coefficients, latency_rows
+from tests.profile_law import profile_table
 
 
 def test_a_missing_checkpoint_is_named() -> None:
@@ -39,3 +44,24 @@ def test_a_checkpoint_that_runs_code_when_read_is_refused() -> None:
 def test_the_maker_is_checked() -> None:
     with pytest.raises(ValueError, match=r"a.ckpt: was made by A, expected one of B"):
         check_maker({"made_by": "A"}, "B", source="a.ckpt")
+
+
+def test_an_estimator_expects_what_it_did_before_it_was_saved() -> None:
+    shape = ModelShape().to_mapping()
+    rows = latency_rows(profile_table("fast", num_images=20))
+    module = LatencyEstimatorModule(["fast"], [shape], base_coefficients(rows, [shape])).eval()
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("e.ckpt")
+    estimator = load_estimator("e.ckpt")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            estimator.quantiles_ms(rows.features, rows.device),
+            module.estimator.quantiles_ms(rows.features, rows.device),
+        )
+    assert not any(parameter.requires_grad for parameter in estimator.parameters())
+    with pytest.raises(ValueError, match=r"none.ckpt: no such checkpoint file"):
+        load_estimator("none.ckpt")
+    torch.save({"made_by": "A"}, "a.ckpt")
+    with pytest.raises(ValueError, match=r"a.ckpt: was made by A, expected one of LatencyEstimatorModule"):
+        load_estimator("a.ckpt")
