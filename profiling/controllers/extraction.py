@@ -30,6 +30,7 @@ from profiling.sample_batches import SampleText
 from profiling.subsets.store import weights_digest
 
 _SUFFIX: Final = ".safetensors"
+_MOST_THINNED: Final = 20  # times as many samples of a split are looked through as are wanted
 
 
 def controller_features(
@@ -193,20 +194,20 @@ class _Wanted(NamedTuple):
 
 def _search(wanted: set[_Wanted], source: str, *, root: str | None) -> dict[_Wanted, Sample]:
     entry = dataset_entry(source)
-    # A profile of a generated dataset asks the first samples of a split, so there cannot be more than all of them.
-    num_samples = None if entry.make is None else len(wanted)
     found: dict[_Wanted, Sample] = {}
     unreadable: list[str] = []
-    for split in entry.splits:
-        try:
-            samples = read_dataset(source, split, root=root, num_samples=num_samples)
-        except DatasetError as err:  # people have some splits of a dataset and not others
-            unreadable.append(str(err))
-            continue
-        by_name = {_Wanted(s.dataset, s.sample_id, s.image_id, s.question): s for s in samples}
-        found |= {name: by_name[name] for name in wanted & by_name.keys()}
-        if len(found) == len(wanted):
-            return found
+    # A profile of a generated dataset asks the first samples of a split, one that was cut or thinned out some of them.
+    for num_samples in (None,) if entry.make is None else (len(wanted), _MOST_THINNED * len(wanted)):
+        for split in entry.splits:
+            try:
+                samples = read_dataset(source, split, root=root, num_samples=num_samples)
+            except DatasetError as err:  # people have some splits of a dataset and not others
+                unreadable.append(str(err))
+                continue
+            by_name = {_Wanted(s.dataset, s.sample_id, s.image_id, s.question): s for s in samples}
+            found |= {name: by_name[name] for name in wanted & by_name.keys()}
+            if len(found) == len(wanted):
+                return found
     missing = min(wanted - found.keys())
     also = f"; splits that cannot be read: {'; '.join(dict.fromkeys(unreadable))}" if unreadable else ""
     raise ValueError(

@@ -101,6 +101,13 @@ def test_a_sample_that_its_dataset_does_not_have_is_named() -> None:
         find_samples(outcomes, root=None, json_lines=[])
 
 
+def test_samples_are_found_when_those_before_them_are_not_in_the_profile() -> None:
+    rows = suite_rows()
+    last = rows[rows["sample"] % NUM_EACH == NUM_EACH - 1]
+    samples = find_samples(outcomes_of(world_table(last)), root=None, json_lines=[])
+    assert [sample.sample_id for sample in samples] == list(dict.fromkeys(last["sample_id"]))
+
+
 def test_a_split_that_is_not_on_disk_is_told_when_samples_are_missing() -> None:
     outcomes = outcomes_of(world_table(world_rows(num_images=2).assign(dataset="text_vqa")))
     Path("root").mkdir()
