@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.processes import rank_and_world
+from profiling.checkpoint_file import load_estimator
 from profiling.controllers.batch import ControllerBatch, whole_batch
 from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
 from profiling.controllers.facts import ProfileFacts
@@ -21,6 +23,7 @@ from profiling.controllers.features import Features, without_embeddings
 from profiling.controllers.outcomes import read_outcomes
 from profiling.controllers.requests import Requests, split_by_image, split_by_profile
 from profiling.datasets.image_split import Part, PartFractions
+from profiling.promises.estimated_times import with_estimated_latency
 
 SplitBy = Literal["image", "profile"]
 
@@ -107,6 +110,8 @@ class ControllerDataModule(LightningDataModule):
     Args:
         files: Profile files, folders or glob patterns, of one model on one device.
         features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
+        estimator: Checkpoint of a latency estimator that knows the device. Training is then told what it expects of
+            each setting, not what was measured; all else, and every test, is by measured latencies as ever.
         dataset_names: Keep these datasets only; all if null.
         split_by: What says an image's part: its id and ``split_seed`` (``image``), so that each of those tests on other
             images; or the profile's own parts (``profile``), validation being drawn from its training part.
@@ -129,6 +134,7 @@ class ControllerDataModule(LightningDataModule):
         files: list[str],
         *,
         features: str | None = None,
+        estimator: str | None = None,
         dataset_names: list[str] | None = None,
         split_by: SplitBy = "image",
         train_fraction: float = 0.6,
@@ -148,6 +154,7 @@ class ControllerDataModule(LightningDataModule):
         self.split_by = split_by
         self.files = files
         self.features = features
+        self.estimator = estimator
         self.dataset_names = dataset_names or []
         self.given_budgets_ms = None if budgets_ms is None else check_budgets(budgets_ms)
         self.split_seed = split_seed
@@ -234,18 +241,21 @@ class ControllerDataModule(LightningDataModule):
             return split_by_profile(self.requests, val_fraction=self.fractions.val, seed=self.split_seed)
         return split_by_image(self.requests, self.fractions, seed=self.split_seed)
 
+    @cached_property
+    def taught(self) -> Requests:
+        """The training samples as training is told of them."""
+        requests = self.parts["train"]
+        if self.estimator is None:
+            return requests
+        return replace(requests, outcomes=with_estimated_latency(requests.outcomes, load_estimator(self.estimator)))
+
     def setup(self, stage: str) -> None:
         """Read and split, once whatever the stages."""
-        _ = self.parts
-
-    def whole(self, part: Part) -> ControllerBatch:
-        """Return the samples of a part as one batch, without budgets."""
-        requests = self.parts[part]
-        return whole_batch(requests.outcomes, requests.features, self.dataset_numbers)
+        _ = self.taught if stage == "fit" else self.parts
 
     def train_dataloader(self) -> TrainingRequests:
         """Return shuffled training batches."""
-        return TrainingRequests(self.whole("train"), self.budget_range, batch_size=self.batch_size, seed=self.seed)
+        return TrainingRequests(self._whole(self.taught), self.budget_range, batch_size=self.batch_size, seed=self.seed)
 
     def val_dataloader(self) -> EveryRequest:
         """Return the requests that stop the training, in large batches."""
@@ -271,8 +281,12 @@ class ControllerDataModule(LightningDataModule):
         # Two means of different runs: their difference may be anything.
         return max(float(np.nanpercentile(rest_ms_NS, 1)), self.fastest_ms / 100)
 
+    def _whole(self, requests: Requests) -> ControllerBatch:
+        """Return samples as one batch, without budgets."""
+        return whole_batch(requests.outcomes, requests.features, self.dataset_numbers)
+
     def _every(self, part: Part) -> EveryRequest:
-        return EveryRequest(self.whole(part), self.budgets_ms, batch_size=max(self.batch_size, 1024))
+        return EveryRequest(self._whole(self.parts[part]), self.budgets_ms, batch_size=max(self.batch_size, 1024))
 
 
 def _by_kind(features: Features) -> dict[str, NDArray[np.floating]]:

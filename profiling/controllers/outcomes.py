@@ -44,6 +44,7 @@ class Outcomes:
         before_decode_ms_NS: ``(samples, settings)``: preprocessing, vision, connector and prefill, mean over runs.
         prefill_ms_NS: ``(samples, settings)``, mean over runs.
         token_ms_NS: ``(samples, settings)``: a decode step, mean over runs; NaN where one token was the answer.
+        preprocess_ms_NT: ``(samples, tiers)``: cutting the image and making ids, mean over settings and runs.
         vision_done_ms_NT: ``(samples, tiers)``: time until the vision tokens are there, mean over settings and runs.
         vision_tokens_NT: ``(samples, tiers)``; NaN where the tier was not measured.
         text_tokens_NT: ``(samples, tiers)``: ids that are no vision tokens, those that lay out the image included.
@@ -59,6 +60,7 @@ class Outcomes:
     before_decode_ms_NS: Array
     prefill_ms_NS: Array
     token_ms_NS: Array
+    preprocess_ms_NT: Array
     vision_done_ms_NT: Array
     vision_tokens_NT: Array
     text_tokens_NT: Array
@@ -171,6 +173,7 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
         before_decode_ms_NS=cells.means(vision_done_ms + parts_ms["prefill_ms"]),
         prefill_ms_NS=cells.means(parts_ms["prefill_ms"]),
         token_ms_NS=cells.means(table.numbers("decode_per_token_ms")),
+        preprocess_ms_NT=cells.tier_means(preprocess_ms),
         vision_done_ms_NT=cells.tier_means(vision_done_ms),
         vision_tokens_NT=cells.tier_means(table.numbers("vision_tokens")),
         text_tokens_NT=cells.tier_means(table.numbers("text_tokens")),

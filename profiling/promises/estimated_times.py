@@ -1,8 +1,9 @@
 """What the latency estimator expects of every setting, where a profile's own means are not to be taken."""
 
-# Shape suffixes: S = settings of a tier, F = features, T = targets.
+# Shape suffixes: N = samples, S = settings (of a tier), F = features, T = tiers, Q = targets.
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from models.config import MolmoConfig
 from models.latency_estimator import TARGETS, LatencyEstimator
 from models.latency_features import setting_features
 from models.tiling import CropGeometry, image_layout
-from profiling.controllers.outcomes import Outcomes
-from profiling.promises.latency_table import Times
+from profiling.controllers.outcomes import Array, Outcomes
+from profiling.promises.latency_table import Times, expected_times
 
 
 def estimated_times(estimator: LatencyEstimator, outcomes: Outcomes) -> tuple[Mapping[int, Times], ...]:
@@ -51,6 +52,31 @@ def estimated_times(estimator: LatencyEstimator, outcomes: Outcomes) -> tuple[Ma
     return tuple(by_tokens)
 
 
+def with_estimated_latency(outcomes: Outcomes, estimator: LatencyEstimator) -> Outcomes:
+    """Put what is expected of every cell in the place of its runs, where it was measured and where not.
+
+    Preprocessing, of which the estimator knows nothing, is added as measured. Times of stages stay as measured too.
+
+    Args:
+        outcomes: A profile, or a part of it, with its model's shape.
+        estimator: One that knows the profile's device.
+
+    Raises:
+        ValueError: See ``estimated_times``.
+    """
+    expected_ms_NS = expected_times(estimated_times(estimator, outcomes), outcomes).total_ms
+    preprocess_ms_NT = _filled(outcomes.preprocess_ms_NT)
+    settings_of_tier = len(outcomes.settings) // len(outcomes.grid.tiers)
+    total_ms_NS = expected_ms_NS + preprocess_ms_NT.repeat(settings_of_tier, axis=1)
+    return replace(outcomes, latency_runs_NSR=total_ms_NS[:, :, None])
+
+
+def _filled(times_ms_NT: Array) -> Array:
+    """Put the mean of the others where a tier was not measured for a sample."""
+    filled_ms_NT: Array = np.where(np.isfinite(times_ms_NT), times_ms_NT, np.nanmean(times_ms_NT, axis=0))
+    return filled_ms_NT
+
+
 def _times(
     estimator: LatencyEstimator, device: int, outcomes: Outcomes, geometry: CropGeometry, *, tier: int, row: int
 ) -> Times:
@@ -68,8 +94,8 @@ def _times(
     )
     with torch.inference_mode():
         quantiles = estimator.quantiles_ms(features_SF, torch.full((len(features_SF),), device))
-    median_ms_ST = quantiles[:, :, estimator.median_index].double().numpy()
-    expected = dict(zip(TARGETS, median_ms_ST.T, strict=True))
+    median_ms_SQ = quantiles[:, :, estimator.median_index].double().numpy()
+    expected = dict(zip(TARGETS, median_ms_SQ.T, strict=True))
     first_token_ms = expected["vision_encoder"] + expected["projector"] + expected["prefill"]
     return Times(
         first_token_ms=first_token_ms,

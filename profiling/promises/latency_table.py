@@ -60,8 +60,7 @@ class LatencyTable:
 
         Numbers that were never met take the times of the nearest one.
         """
-        tiers = [_nearest(known, count) for known, count in zip(self.by_tokens, vision_tokens_T, strict=True)]
-        return Times(**{name: np.concatenate([getattr(times, name) for times in tiers]) for name in PARTS})
+        return _expected(self.by_tokens, vision_tokens_T)
 
     def rescaled(self, factor: float) -> "LatencyTable":
         """Return the table of a device that takes ``factor`` times as long for everything."""
@@ -125,16 +124,23 @@ def calibrated(
     grid: KnobGrid, by_tokens: tuple[Mapping[int, Times], ...], calibration: Outcomes, *, alpha: float
 ) -> LatencyTable:
     """Take kappas of any expectations from samples that they were not made of."""
-    num_settings = len(grid.settings())
-    unknown = Times(**dict.fromkeys(PARTS, np.full(num_settings, math.inf)))
-    table = LatencyTable(grid=grid, by_tokens=by_tokens, kappa=unknown, alpha=alpha)
-    measured = measured_times(calibration)
-    expected = [table.expected(_counts(row)) for row in calibration.vision_tokens_NT]
+    measured, expected = measured_times(calibration), expected_times(by_tokens, calibration)
     kappa = {}
     for name in PARTS:
-        ratio_NS = getattr(measured, name) / np.stack([getattr(times, name) for times in expected])
+        ratio_NS = getattr(measured, name) / getattr(expected, name)
         kappa[name] = np.asarray([conformal_quantile(ratio_N, alpha) for ratio_N in ratio_NS.T])
     return LatencyTable(grid=grid, by_tokens=by_tokens, kappa=Times(**kappa), alpha=alpha)
+
+
+def expected_times(by_tokens: Sequence[Mapping[int, Times]], outcomes: Outcomes) -> Times:
+    """Return what is expected of every sample, ``(samples, settings)`` each; see ``LatencyTable.expected``.
+
+    Args:
+        by_tokens: As in ``LatencyTable``.
+        outcomes: The samples; nothing but their numbers of vision tokens is looked at.
+    """
+    rows = [_expected(by_tokens, _counts(tokens_T)) for tokens_T in outcomes.vision_tokens_NT]
+    return Times(**{name: np.stack([getattr(times, name) for times in rows]) for name in PARTS})
 
 
 def measured_times(outcomes: Outcomes) -> Times:
@@ -179,6 +185,11 @@ def _means(values_NR: Array) -> Array:
         np.nansum(values_NR, axis=0), counts_R, out=np.full(counts_R.shape, np.nan), where=counts_R > 0
     )
     return means_R
+
+
+def _expected(by_tokens: Sequence[Mapping[int, Times]], vision_tokens_T: Sequence[int]) -> Times:
+    tiers = [_nearest(known, count) for known, count in zip(by_tokens, vision_tokens_T, strict=True)]
+    return Times(**{name: np.concatenate([getattr(times, name) for times in tiers]) for name in PARTS})
 
 
 def _nearest(known: Mapping[int, Times], count: int) -> Times:

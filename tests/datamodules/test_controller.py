@@ -17,6 +17,7 @@ from profiling.controllers.feature_file import FeatureFile, FeatureFileError
 from profiling.controllers.outcomes import KEY
 from profiling.records import write_profile
 from tests.controller_world import GRID, world_rows, world_table, write_world
+from tests.estimator_world import write_estimator, write_shaped_world
 
 PARTS = ("train", "val", "calibration", "test")
 
@@ -217,3 +218,28 @@ def test_lightning_trains_on_the_batches(file: str) -> None:
     trainer.fit(module, datamodule=data)
     assert sum(module.seen) == 3 * (len(data.parts["train"]) // 16 * 16)
     assert trainer.callback_metrics["val/loss"] < 1
+
+
+def test_an_estimator_tells_training_its_latencies_and_nothing_else() -> None:
+    file = str(write_shaped_world(Path("shaped.parquet"), num_images=60))
+    measured = data_of(file)
+    estimated = data_of(file, estimator=write_estimator(file))
+    assert estimated.profile_facts == measured.profile_facts
+    assert estimated.budgets_ms == measured.budgets_ms
+    for loader in ("val_dataloader", "calibration_dataloader", "test_dataloader"):
+        assert torch.equal(
+            joined(getattr(estimated, loader)(), "latency_ms_BS"), joined(getattr(measured, loader)(), "latency_ms_BS")
+        )
+    known, told = (next(iter(data.train_dataloader())) for data in (measured, estimated))
+    for name in ("accuracy_BS", "budget_ms_B", "is_measured_BS", "vision_done_ms_BT", "free_BF", "sample_B"):
+        assert torch.equal(getattr(told, name), getattr(known, name)), name
+    assert not torch.equal(told.latency_ms_BS, known.latency_ms_BS)
+    ratio = (told.latency_ms_BS / known.latency_ms_BS).median()
+    assert 0.7 < ratio < 1.4
+
+
+def test_an_estimator_of_another_device_is_refused_before_anything_is_trained() -> None:
+    file = str(write_shaped_world(Path("shaped.parquet"), num_images=60))
+    estimator = write_estimator(file, device="another")
+    with pytest.raises(ValueError, match="estimator: knows another, but the profile is of a synthetic device"):
+        data_of(file, estimator=estimator)

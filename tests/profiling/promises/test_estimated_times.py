@@ -4,7 +4,7 @@ import pytest
 from models.latency_estimator import LatencyEstimator
 from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.latency_rows import base_coefficients, latency_rows, model_shape
-from profiling.promises.estimated_times import estimated_times
+from profiling.promises.estimated_times import estimated_times, with_estimated_latency
 from profiling.promises.latency_table import PARTS, calibrated, measured_times
 from profiling.records import read_profiles
 from tests.adaptive_world import PROFILE, write_world_of_small_model
@@ -44,3 +44,24 @@ def test_a_device_that_the_estimator_does_not_know_is_named() -> None:
     outcomes, estimator = world_and_estimator("another")
     with pytest.raises(ValueError, match="estimator: knows another, but the profile is of a synthetic device"):
         estimated_times(estimator, outcomes)
+
+
+def test_estimated_latencies_take_the_place_of_measured_ones_with_preprocessing_as_measured() -> None:
+    outcomes, estimator = world_and_estimator()
+    estimated = with_estimated_latency(outcomes, estimator)
+    known = estimated_times(estimator, outcomes)[1][int(outcomes.vision_tokens_NT[7, 1])]
+    np.testing.assert_allclose(estimated.latency_ms_NS[7].reshape(3, 6)[1], known.total_ms + 1.0)
+    np.testing.assert_array_equal(estimated.accuracy_NS, outcomes.accuracy_NS)
+    np.testing.assert_array_equal(estimated.vision_done_ms_NT, outcomes.vision_done_ms_NT)
+    # Requests of one size are told apart by nothing, and measured latencies are neither read nor kept.
+    alike = (outcomes.vision_tokens_NT == outcomes.vision_tokens_NT[7]).all(axis=1)
+    assert (np.ptp(estimated.latency_ms_NS[alike], axis=0) == 0).all()
+
+
+def test_settings_that_were_not_measured_have_an_estimated_latency() -> None:
+    outcomes, estimator = world_and_estimator()
+    whole = with_estimated_latency(outcomes, estimator)
+    for name, columns in (("latency_runs_NSR", np.s_[0, 6:12]), ("preprocess_ms_NT", np.s_[0, 1])):
+        getattr(outcomes, name)[columns] = np.nan
+    partial = with_estimated_latency(outcomes, estimator)
+    np.testing.assert_allclose(partial.latency_ms_NS, whole.latency_ms_NS)
