@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.deadline import Deadline
-from models.engine.base import Engine, EngineRequest
+from models.engine.base import BegunPrefill, Engine, EngineRequest
 from models.engine.eager import EagerEngine
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
@@ -110,6 +110,7 @@ def generate(
     keep_logits: bool = False,
     engine: Engine | None = None,
     vision_tokens: Tensor | None = None,
+    begun: BegunPrefill | None = None,
     deadline: Deadline | None = None,
 ) -> Generation:
     """Answer a batch of requests, all with one setting.
@@ -131,6 +132,7 @@ def generate(
         keep_logits: Whether to return the logits of each step.
         engine: An engine of this model; the eager one if ``None``.
         vision_tokens: What ``encode_images`` made of these inputs; made here if ``None``.
+        begun: What the setting's first blocks have made of these inputs and vision tokens; run here if ``None``.
         deadline: When to end answers that are not over.
 
     Raises:
@@ -147,10 +149,11 @@ def generate(
     engine = engine or EagerEngine(model)
     capacity = prompt_length + max_new_tokens
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
-        if vision_tokens is None:
+        if vision_tokens is None and begun is None:
             vision_tokens = model.encode_images(inputs, vision_encoder=request.vision_encoder)
         with stage(PREFILL):
-            request.prefill(inputs, model.embed(inputs, vision_tokens))
+            x_BSD = model.embed(inputs, vision_tokens) if begun is None else begun.embedded
+            request.prefill(inputs, x_BSD, begun)
             token_B = choose(request)
         with stage(DECODE):
             stops = _Stops(stop_token_ids, device, reads_later=request.runs_ahead)

@@ -65,6 +65,10 @@ class KVCache:
         memory[1, :, :, self.length : end] = value
         return memory[0, :, :, :end], memory[1, :, :, :end]
 
+    def adopt(self, first: "KVCache", *, num_tokens: int) -> None:
+        """Copy what the first blocks have stored of their first tokens into the first slots; count none of them."""
+        self.memory[: len(first.memory), ..., :num_tokens, :] = first.memory[..., :num_tokens, :]
+
     def advance(self, num_tokens: int) -> None:
         """Count tokens that every block has stored."""
         self.length += num_tokens

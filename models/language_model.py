@@ -209,6 +209,7 @@ class LanguageModel(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         run_block: RunBlock = nn.Module.__call__,
+        first_slot: int = 0,
     ) -> Tensor:
         """Run the active blocks and the final norm.
 
@@ -221,12 +222,20 @@ class LanguageModel(nn.Module):
                 it, tokens see those before them.
             cache: Where keys and values of earlier tokens lie and of these are put.
             run_block: Another way to run the same block.
+            first_slot: How many active blocks have run before.
 
         Returns:
             ``(batch, sequence, width)`` hidden states, to be given to ``head``.
         """
         x_BSD = self.run_blocks(
-            x_BSD, positions_BS, active_blocks=active_blocks, top_k=top_k, mask=mask, cache=cache, run_block=run_block
+            x_BSD,
+            positions_BS,
+            active_blocks=active_blocks,
+            top_k=top_k,
+            mask=mask,
+            cache=cache,
+            run_block=run_block,
+            first_slot=first_slot,
         )
         if cache is not None:
             cache.advance(x_BSD.shape[1])
@@ -247,7 +256,7 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Run some of the active blocks, without the final norm, and do not advance the cache.
 
-        Arguments are those of ``forward``; ``first_slot`` counts the active blocks that have run before.
+        Arguments are those of ``forward``.
 
         Returns:
             ``(batch, sequence, width)`` hidden states that further blocks may go on from.

@@ -6,9 +6,10 @@ from models.controllers.draw import Draw
 from models.controllers.feedback import Feedback
 from models.controllers.grid_shape import GridShape, grid_shape
 from models.controllers.heads import FactorisedHeads, JointHead
-from models.controllers.llm_based import BudgetStates, LLMBased, remaining_blocks
+from models.controllers.llm_based import BudgetStates, LLMBased, LLMTwoStage, remaining_blocks
 from models.controllers.objectives import Objective
 from models.controllers.policy import choose, masked_log_prob
+from models.controllers.prompt_memory import PromptMemory, TierPrompts
 from models.controllers.rewards import Goodput, Lagrangian, OverrunPenalty, Reward
 from models.controllers.two_stage import SettingNetwork, TierNetwork, TwoStage
 
@@ -23,12 +24,15 @@ __all__ = [
     "GridShape",
     "JointHead",
     "LLMBased",
+    "LLMTwoStage",
     "Lagrangian",
     "Objective",
     "OverrunPenalty",
+    "PromptMemory",
     "Reward",
     "SettingNetwork",
     "TierNetwork",
+    "TierPrompts",
     "TwoStage",
     "choose",
     "decide",

@@ -136,9 +136,17 @@ class TwoStage(nn.Module):
             tier_features_BTF: ``(batch, tiers, features)`` of stage 2.
         """
         batch, num_tiers = remaining_ms_BT.shape
-        tier_BT = self.tier_network(budget_ms_B, features_BF).log_softmax(dim=-1)
         every_tier = torch.arange(num_tiers, device=remaining_ms_BT.device).repeat(batch)
         logits = self.setting_network(remaining_ms_BT.flatten(), every_tier, tier_features_BTF.flatten(0, 1))
-        setting_BTR = logits.log_softmax(dim=-1).unflatten(0, (batch, num_tiers))
-        joint_BTR: Tensor = tier_BT[:, :, None] + setting_BTR
-        return joint_BTR.flatten(1)
+        return joint_log_prob(self.tier_network(budget_ms_B, features_BF), logits.unflatten(0, (batch, num_tiers)))
+
+
+def joint_log_prob(tier_BT: Tensor, setting_BTR: Tensor) -> Tensor:
+    """Return the log-probabilities of all settings, ``(batch, settings)`` in the order of ``KnobGrid.settings``.
+
+    Args:
+        tier_BT: ``(batch, tiers)`` logits of stage 1.
+        setting_BTR: ``(batch, tiers, settings of a tier)`` logits of stage 2 behind each tier.
+    """
+    joint_BTR = tier_BT.log_softmax(dim=-1)[:, :, None] + setting_BTR.log_softmax(dim=-1)
+    return joint_BTR.flatten(1)

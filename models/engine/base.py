@@ -2,14 +2,29 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
+from models.kv_cache import KVCache
 
 EngineName = Literal["eager", "compiled", "graph"]
+
+
+class BegunPrefill(NamedTuple):
+    """Prompts that the first blocks have run already.
+
+    Args:
+        embedded: ``(batch, sequence, width)``: what they ran.
+        hidden: ``(batch, sequence, width)``: what they made of it.
+        cache: Their keys and values, one slot each; not advanced.
+    """
+
+    embedded: Tensor
+    hidden: Tensor
+    cache: KVCache
 
 
 class EngineRequest(Protocol):
@@ -23,8 +38,8 @@ class EngineRequest(Protocol):
     def vision_encoder(self) -> Callable[[Tensor], Tensor]:
         """What encodes crops, ``(crops, patches, patch_dim)`` to ``(crops, patches, features)``."""
 
-    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
-        """Run the prompts, embedded with their images."""
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
+        """Run the prompts, embedded with their images; go on from what was begun, or run all of it again."""
 
     def step(self, token_B: Tensor) -> None:
         """Run one more token of each request."""

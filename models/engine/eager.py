@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.engine.base import EngineName
+from models.engine.base import BegunPrefill, EngineName
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
@@ -65,9 +65,11 @@ class EagerRequest:
         self._run_block = run_block
         self.vision_encoder = vision_encoder or model.vision_encoder
 
-    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
-        """Run the prompts, and note where each request's next token goes."""
-        self.logits = prefill(self._model, inputs, x_BSD, self._setting, self._cache, run_block=self._run_block)
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
+        """Run the prompts, or go on with them, and note where each request's next token goes."""
+        self.logits = prefill(
+            self._model, inputs, x_BSD, self._setting, self._cache, begun=begun, run_block=self._run_block
+        )
         batch, prompt_length = inputs.input_ids.shape
         if batch == 1:
             self._positions_B1 = torch.tensor([[prompt_length]], device=inputs.input_ids.device)
@@ -128,16 +130,22 @@ def prefill(
     setting: KnobSetting,
     cache: KVCache,
     *,
+    begun: BegunPrefill | None = None,
     run_block: RunBlock = nn.Module.__call__,
 ) -> Tensor:
     """Run embedded prompts through the modules and return the logits behind each, ``(batch, vocabulary)``."""
+    num_begun = 0
+    if begun is not None:
+        num_begun, x_BSD = len(begun.cache.memory), begun.hidden
+        cache.adopt(begun.cache, num_tokens=x_BSD.shape[1])
     hidden_BSD = model.language_model(
         x_BSD,
         token_positions(inputs),
-        active_blocks=setting.active_blocks,
+        active_blocks=setting.active_blocks[num_begun:],
         top_k=token_experts(setting, inputs),
         cache=cache,
         run_block=run_block,
+        first_slot=num_begun,
     )
     if len(hidden_BSD) == 1:
         last_BD = hidden_BSD[:, -1]

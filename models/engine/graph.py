@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.engine.base import EngineName, EngineRequest
+from models.engine.base import BegunPrefill, EngineName, EngineRequest
 from models.engine.eager import EagerEngine, allocate_cache, prefill
 from models.engine.fused_decode import FusedDecode, Workspace
 from models.engine.fused_prefill import FusedPrefill
@@ -164,8 +164,8 @@ class GraphRequest:
         self._replay = replay
         self.vision_encoder = vision_encoder
 
-    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
-        """Run the prompt, and put its likeliest next token where the recorded kernels look for it."""
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
+        """Run all of the prompt, and put its likeliest next token where the recorded kernels look for it."""
         num_tokens = x_BSD.shape[1]
         if self._prefill is not None:
             is_vision_S = None if self._setting.experts is None else inputs.is_vision[0]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.deadline import Deadline
 from models.engine import EagerEngine
+from models.engine.base import BegunPrefill
 from models.engine.graph import GraphEngine
 from models.engine.recording import CudaGraphs
 from models.generation import Generation, encode_images, generate
@@ -65,7 +66,7 @@ class SlowRequest:
         self._device = device
         self.runs_ahead = device.runs_ahead
 
-    def prefill(self, inputs: ModelInputs, x_BSD: Tensor) -> None:
+    def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
         self._request.prefill(inputs, x_BSD)
         self._device.prefill()
 

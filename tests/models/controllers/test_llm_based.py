@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from models.controllers.llm_based import LLMBased, remaining_blocks
+from models.generation import generate
 from models.inputs import ModelInputs, collate
 from models.knobs import STANDARD_TIERS, KnobGrid
 from models.kv_cache import KVCache
 from models.molmo import Molmo
-from tests.small_models import golden_model, tiny_inputs, tiny_molmo
+from tests.small_models import golden_model, setting_of, tiny_inputs, tiny_molmo
 
 NUM_FIRST = 2
 BUDGET_MS = torch.tensor([60.0])
@@ -58,6 +59,24 @@ def test_the_next_token_takes_the_budget_tokens_place_in_the_cache() -> None:
         )
         longer = replace(inputs, input_ids=torch.cat([inputs.input_ids, word], dim=1))
         torch.testing.assert_close(language_model.head(hidden)[:, -1], model(longer)[:, -1])
+
+
+@pytest.mark.parametrize("blocks", [(0, 1), (0, 1, 3), (0, 1, 2, 3)])
+def test_an_engine_goes_on_from_what_the_first_blocks_have_begun(blocks: tuple[int, ...]) -> None:
+    model = _frozen()
+    inputs = tiny_inputs(model.config)
+    setting = setting_of(model, blocks=blocks)
+    with torch.inference_mode():
+        vision_tokens = model.encode_images(inputs)
+        network = _network(model)
+        begun, state = network.begin(model, inputs, vision_tokens, BUDGET_MS)
+        torch.testing.assert_close(network.decide(state), network(model, inputs, BUDGET_MS))
+    wanted = generate(model, inputs, setting=setting, max_new_tokens=6, keep_logits=True)
+    found = generate(model, inputs, setting=setting, max_new_tokens=6, keep_logits=True, begun=begun)
+    assert torch.equal(found.token_ids, wanted.token_ids)
+    assert wanted.logits is not None
+    assert found.logits is not None
+    torch.testing.assert_close(found.logits, wanted.logits)
 
 
 def test_padding_changes_no_decision() -> None:
