@@ -37,6 +37,7 @@ from profiling.pruning.command import prune
 from profiling.suite.sheet import suite_sheet
 from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
+from profiling.vlm_accuracy_figure import plot_accuracy
 from profiling.vlm_evaluation import evaluate_vlm
 
 
@@ -66,6 +67,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "suite-sheet": suite_sheet,
     "export-vlm": export_vlm,
     "evaluate-vlm": evaluate_vlm,
+    "plot-accuracy": plot_accuracy,
 }
 LINKS: Final = ("devices", "shapes", "coefficients", "tokenizer", "families", "num_labels", "profile_facts")
 SHORT_OPTIONS: Final[dict[str, dict[str, tuple[Any, str, str]]]] = {

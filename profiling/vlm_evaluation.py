@@ -1,9 +1,9 @@
 """The ``evaluate-vlm`` command: how right a snapshot's answers are, by family and knob setting."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from rich.console import Console
@@ -15,49 +15,18 @@ from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
 from profiling.answers import answer_batch, score_answers, spot_settings
 from profiling.datasets.catalogue import read_dataset
+from profiling.datasets.sample import Sample
 from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
 from profiling.majority import MajorityAnswers
 from profiling.model_source import DtypeName, GridLevels
 from profiling.progress import progress_bar
 from profiling.sample_batches import FamilyBatches, SampleText
+from profiling.schema import Environment
+from profiling.vlm_accuracy import BLIND, MAJORITY, Accuracy, AccuracyReport, KindAccuracy
 from profiling.vlm_batch import VLMBatch
 
 _NUM_TRAINING: Final = 20_000  # samples that the majority is counted in
-_BLIND: Final = "blind"
-_MAJORITY: Final = "majority"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """How right the answers of one family were with one setting.
-
-    Args:
-        family: Name of the dataset.
-        setting: What the model ran with; the full setting where it was not shown the pictures or not asked at all.
-        baseline: ``blind`` without pictures, ``majority`` without a model, null for the model itself.
-        accuracy: Mean score.
-        num_samples: How many samples it is the mean of.
-    """
-
-    family: str
-    setting: KnobSetting
-    baseline: Literal["blind", "majority"] | None
-    accuracy: float
-    num_samples: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a row of the report."""
-        return {
-            "family": self.family,
-            "tier": self.setting.tier,
-            "top_k": self.setting.top_k,
-            "num_active_blocks": self.setting.num_active_blocks,
-            "active_blocks": list(self.setting.active_blocks),
-            "baseline": self.baseline,
-            "accuracy": self.accuracy,
-            "num_samples": self.num_samples,
-        }
 
 
 def evaluate_vlm(
@@ -76,7 +45,7 @@ def evaluate_vlm(
 ) -> None:
     """Answer test samples with each knob setting, without pictures, and by majority; write how right that is.
 
-    Writes ``accuracy.json`` and ``accuracy.md``.
+    For the full setting also by kind of question. Writes ``accuracy.json`` and ``accuracy.md``.
 
     Args:
         model: Snapshot folder, or a hub id in the local cache.
@@ -95,10 +64,10 @@ def evaluate_vlm(
         ValueError: If the model or a dataset cannot be read.
     """
     evaluation = _Evaluation(model, device=device, dtype=dtype)
-    spots = evaluation.spots
-    settings = evaluation.grid.settings() if whole_grid else []
-    settings = [*spots.values(), *(setting for setting in settings if setting not in spots.values())]
+    settings = list(evaluation.spots.values())
+    settings += [s for s in evaluation.grid.settings() if whole_grid and s not in settings]
     rows: list[Accuracy] = []
+    kinds: list[KindAccuracy] = []
     console = Console()
     with progress_bar(console) as progress:
         task = progress.add_task("answering", total=len(datasets) * (len(settings) + 1))
@@ -106,17 +75,22 @@ def evaluate_vlm(
             samples = read_dataset(name, split, root=root, num_samples=num_samples, seed=seed)
             batches = [batch.to(device) for batch in FamilyBatches(samples, evaluation.text, batch_size)]
             for setting in settings:
-                rows.append(evaluation.accuracy(batches, setting))
+                values = evaluation.scores(batches, setting)
+                rows.append(Accuracy.of(name, setting, values))
+                if setting == evaluation.full:
+                    kinds += _by_kind(name, _samples(batches), values)
                 progress.advance(task)
-            rows.append(evaluation.accuracy(batches, spots["full"], is_blind=True))
+            blind = evaluation.scores(batches, evaluation.full, is_blind=True)
+            rows.append(Accuracy.of(name, evaluation.full, blind, baseline=BLIND))
             progress.advance(task)
             training = read_dataset(name, "train", root=root, num_samples=_NUM_TRAINING, seed=seed)
-            rows.append(_majority_accuracy(MajorityAnswers(training), batches, spots["full"]))
-    output_dir.mkdir(parents=True, exist_ok=True)
+            majority = _majority_scores(MajorityAnswers(training), _samples(batches))
+            rows.append(Accuracy.of(name, evaluation.full, majority, baseline=MAJORITY))
     environment = evaluation.environment(model, device=device, dtype=dtype)
-    report = {"environment": environment, "split": split, "seed": seed, "rows": [row.to_json() for row in rows]}
-    write_json(output_dir / "accuracy.json", report)
-    text = markdown(rows, evaluation.grid, spots["full"], title=f"{model}, {split} samples, {environment['device']}")
+    report = AccuracyReport(environment=environment, split=split, seed=seed, rows=tuple(rows), kinds=tuple(kinds))
+    text = report.markdown(evaluation.grid, evaluation.full)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(output_dir / "accuracy.json", report.model_dump(mode="json"))
     with written_whole(output_dir / "accuracy.md") as partial:
         partial.write_text(text)
     console.print(text)
@@ -133,78 +107,47 @@ class _Evaluation:
         self.processor = MolmoProcessor(self.model.config, special_tokens, tokenizer, device=device)
         self.text = SampleText(tokenizer, special_tokens)
         self.grid: KnobGrid = GridLevels().grid(self.model.config, own_grid(self.hf_config, source=source))
-        self.spots = spot_settings(self.grid, self.model.full_setting)
+        self.full = self.model.full_setting
+        self.spots = spot_settings(self.grid, self.full)
 
-    def accuracy(self, batches: Sequence[VLMBatch], setting: KnobSetting, *, is_blind: bool = False) -> Accuracy:
-        """Ask the questions of one dataset."""
-        values = [
+    def scores(self, batches: Sequence[VLMBatch], setting: KnobSetting, *, is_blind: bool = False) -> list[float]:
+        """Ask the questions of one dataset; return the score of each answer."""
+        return [
             score.value
             for batch in batches
             for score in score_answers(
                 answer_batch(self.model, self.processor, batch, setting, self.grid, is_blind=is_blind), batch.samples
             )
         ]
-        return _mean(batches, setting, values, baseline=_BLIND if is_blind else None)
 
-    def environment(self, name: str, *, device: str, dtype: str) -> dict[str, Any]:
+    def environment(self, name: str, *, device: str, dtype: str) -> Environment:
         """Describe what ran where."""
-        environment = collect_environment(
+        return collect_environment(
             torch.device(device), engine="eager", dtype=dtype, model=name, model_shape=self.hf_config
         )
-        return environment.model_dump(mode="json")
 
 
-def markdown(rows: Iterable[Accuracy], grid: KnobGrid, full: KnobSetting, *, title: str) -> str:
-    """Write two tables: families by single knobs and baselines, and the mean over families for every setting."""
-    spots = spot_settings(grid, full)
-    by_family: dict[str, dict[str, Accuracy]] = {}
-    by_setting: dict[KnobSetting, list[float]] = {}
-    for row in rows:
-        names = [row.baseline] if row.baseline else [name for name, spot in spots.items() if spot == row.setting]
-        by_family.setdefault(row.family, {}).update(dict.fromkeys(names, row))
-        if row.baseline is None:
-            by_setting.setdefault(row.setting, []).append(row.accuracy)
-    columns = [*spots, _BLIND, _MAJORITY]
-    lines = [f"# Accuracy of {title}", "", _line(["family", "n", *columns]), _line(["---"] * (len(columns) + 2))]
-    for family, cells in by_family.items():
-        numbers = [f"{cells[column].accuracy:.3f}" for column in columns]
-        lines.append(_line([family, str(cells["full"].num_samples), *numbers]))
-    counts = list(grid.blocks_by_count)
-    lines += ["", "Mean over the families, by setting:", ""]
-    lines += [_line(["tier", "top_k", *(f"{count} blocks" for count in counts)]), _line(["---"] * (len(counts) + 2))]
-    for tier in grid.tiers:
-        for top_k in grid.top_k:
-            means = [by_setting.get(grid.setting(tier=tier.name, top_k=top_k, num_active_blocks=c)) for c in counts]
-            cells_ = ["" if mean is None else f"{sum(mean) / len(mean):.3f}" for mean in means]
-            if any(cells_):
-                lines.append(_line([tier.name, str(top_k), *cells_]))
-    return "\n".join(lines) + "\n"
+def _samples(batches: Sequence[VLMBatch]) -> list[Sample]:
+    return [sample for batch in batches for sample in batch.samples]
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _majority_scores(majority: MajorityAnswers, samples: Sequence[Sample]) -> list[float]:
+    return [score.value for score in score_answers([majority.answer(sample) for sample in samples], samples)]
 
 
-def _majority_accuracy(majority: MajorityAnswers, batches: Sequence[VLMBatch], full: KnobSetting) -> Accuracy:
-    values = [
-        score.value
-        for batch in batches
-        for score in score_answers([majority.answer(sample) for sample in batch.samples], batch.samples)
+def _by_kind(family: str, samples: Sequence[Sample], values: Sequence[float]) -> list[KindAccuracy]:
+    """Average scores by kind and difficulty of the question; nothing of datasets that do not tell them apart."""
+    groups: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for sample, value in zip(samples, values, strict=True):
+        if "kind" in sample.tags and "difficulty" in sample.tags:
+            groups[sample.tags["kind"], sample.tags["difficulty"]].append(value)
+    return [
+        KindAccuracy(
+            family=family,
+            kind=kind,
+            difficulty=difficulty,
+            accuracy=sum(scores) / len(scores),
+            num_samples=len(scores),
+        )
+        for (kind, difficulty), scores in sorted(groups.items())
     ]
-    return _mean(batches, full, values, baseline=_MAJORITY)
-
-
-def _mean(
-    batches: Sequence[VLMBatch],
-    setting: KnobSetting,
-    values: Sequence[float],
-    *,
-    baseline: Literal["blind", "majority"] | None,
-) -> Accuracy:
-    return Accuracy(
-        family=batches[0].samples[0].dataset,
-        setting=setting,
-        baseline=baseline,
-        accuracy=sum(values) / len(values),
-        num_samples=len(values),
-    )

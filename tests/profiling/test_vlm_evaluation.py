@@ -36,6 +36,12 @@ def test_every_setting_of_the_models_own_grid_and_both_baselines_are_reported(
     assert all(row["num_samples"] == 6 and 0 <= row["accuracy"] <= 1 for row in rows)
     majority = [row["accuracy"] for row in rows if row["baseline"] == "majority" and row["family"] == "suite_scenes"]
     assert majority[0] > 0
+    for family in ("suite_scenes", "suite_counting"):
+        kinds = [kind for kind in report["kinds"] if kind["family"] == family]
+        assert sum(kind["num_samples"] for kind in kinds) == 6
+        right = sum(kind["accuracy"] * kind["num_samples"] for kind in kinds)
+        full = next((row["accuracy"], row["baseline"]) for row in rows if row["family"] == family)
+        assert full == (pytest.approx(right / 6), None)
     text = Path("report/accuracy.md").read_text()
     assert "| family | n | full | tier_low | top_k_1 | blocks_2 | blind | majority |" in text
     assert text.count("| high |") == 3
