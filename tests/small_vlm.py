@@ -62,11 +62,19 @@ def small_module(data: SuiteDataModule, **changes: Any) -> VLMModule:
 def small_overrides(folder: Path) -> list[str]:
     """Write what makes the nano config small enough for a test, as arguments of a command."""
     path = folder / "small.yaml"
-    module = {"shape": small_shape(), "top_k": [1, 2, 3], "num_active_blocks": [2, 3], "dtype": "float32"}
+    module = {
+        "shape": small_shape(),
+        "top_k": [1, 2, 3],
+        "num_active_blocks": [2, 3],
+        "dtype": "float32",
+        "compiles": False,
+    }
     saved = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
     content = {
         "trainer": {
             "accelerator": "cpu",
+            "devices": 1,
+            "strategy": "auto",
             "max_steps": 3,
             "enable_progress_bar": False,
             "enable_model_summary": False,

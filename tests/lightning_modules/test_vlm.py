@@ -208,7 +208,7 @@ def test_a_schedule_from_the_command_line_moves_with_every_step(tmp_path: Path) 
     )
     assert cli is not None
     optimizer = cli.trainer.optimizers[0]
-    # One cycle of 6000 steps starts at a 25th of the highest rate and has hardly moved after three.
+    # One cycle of 1600 steps starts at a 25th of the highest rate and has hardly moved after three.
     assert 0.001 / 25 < optimizer.param_groups[0]["lr"] < 0.00005
     assert cli.trainer.global_step == 3
     accuracy = {key for key in cli.trainer.callback_metrics if key.startswith("test/accuracy/")}
@@ -242,9 +242,10 @@ def test_a_run_logs_what_the_documentation_lists() -> None:
 def test_each_stage_builds_a_model_that_fits_its_data(*, is_elastic: bool) -> None:
     more = ["--config", str(CONFIGS / "elastic.yaml")] if is_elastic else []
     arguments = ["--config", str(NANO), *more, "--trainer.accelerator", "cpu", "--optimizer.init_args.fused", "false"]
+    arguments += ["--model.init_args.compiles", "false"]
     cli = main.cli_main(arguments, run=False)
     assert cli is not None
-    assert cli.trainer.max_steps == cli.config["lr_scheduler"]["init_args"]["total_steps"]
+    assert cli.trainer.max_steps <= cli.config["lr_scheduler"]["init_args"]["total_steps"]
     module = cli.model
     assert isinstance(module, VLMModule)
     assert module.hparams["is_elastic"] == is_elastic
