@@ -21,6 +21,7 @@ from profiling.controllers.feature_file import read_feature_file
 from profiling.controllers.feature_scale import standard_scale
 from profiling.controllers.features import Features, without_embeddings
 from profiling.controllers.outcomes import read_outcomes
+from profiling.controllers.prompts import PromptSource
 from profiling.controllers.requests import Requests, split_by_image, split_by_profile
 from profiling.datasets.image_split import Part, PartFractions
 from profiling.promises.estimated_times import with_estimated_latency
@@ -110,6 +111,8 @@ class ControllerDataModule(LightningDataModule):
     Args:
         files: Profile files, folders or glob patterns, of one model on one device.
         features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
+        prompts: Where the samples' prompts are found and how they are run, for a controller that decides from the
+            model's first blocks; null for all others.
         estimator: Checkpoint of a latency estimator that knows the device. Training is then told what it expects of
             each setting, not what was measured; all else, and every test, is by measured latencies as ever.
         dataset_names: Keep these datasets only; all if null.
@@ -134,6 +137,7 @@ class ControllerDataModule(LightningDataModule):
         files: list[str],
         *,
         features: str | None = None,
+        prompts: PromptSource | None = None,
         estimator: str | None = None,
         dataset_names: list[str] | None = None,
         split_by: SplitBy = "image",
@@ -154,6 +158,7 @@ class ControllerDataModule(LightningDataModule):
         self.split_by = split_by
         self.files = files
         self.features = features
+        self.prompts = prompts
         self.estimator = estimator
         self.dataset_names = dataset_names or []
         self.given_budgets_ms = None if budgets_ms is None else check_budgets(budgets_ms)
@@ -214,7 +219,7 @@ class ControllerDataModule(LightningDataModule):
     def profile_facts(self) -> ProfileFacts:
         """What a controller is told of the profile, in plain values; all but the grid by its training part."""
         accuracy_NS = self.parts["train"].outcomes.accuracy_NS
-        return ProfileFacts(
+        facts = ProfileFacts(
             knob_grid=self.knob_grid,
             feature_widths=self.feature_widths,
             feature_scale=self.feature_scale,
@@ -224,14 +229,20 @@ class ControllerDataModule(LightningDataModule):
             budgets_ms=self.budgets_ms,
             population_accuracy=np.nan_to_num(np.nanmean(accuracy_NS, axis=0)).tolist(),
         )
+        if self.prompts is not None:
+            facts["first_blocks"] = self.prompts.facts()
+        return facts
 
     @cached_property
     def requests(self) -> Requests:
         """All samples; reads the files when first asked."""
         outcomes = read_outcomes(self.files, dataset_names=self.dataset_names)
         if self.features is None:
-            return Requests(outcomes=outcomes, features=without_embeddings(outcomes))
-        features = read_feature_file(self.features).features_of(outcomes, source=self.features)
+            features = without_embeddings(outcomes)
+        else:
+            features = read_feature_file(self.features).features_of(outcomes, source=self.features)
+        if self.prompts is not None:
+            features = replace(features, prompts=self.prompts.read(outcomes))
         return Requests(outcomes=outcomes, features=features)
 
     @cached_property

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.plain_arguments import described, rebuilt
-from models.controllers import Draw, Feedback, Reward, decide
+from models.controllers import Draw, Feedback, LLMBased, Reward, decide
 from models.controllers.objectives import Objective
 from models.controllers.trunk import Standardize
 from models.knobs import GRID_KEY, KnobGrid, own_grid
@@ -86,6 +86,11 @@ class ControllerModule(LightningModule, ABC):
         return self._grid
 
     @property
+    def first_blocks(self) -> LLMBased | None:
+        """What runs a budget token in the model's first blocks, see ``Decider``."""
+        return None
+
+    @property
     @abstractmethod
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of each kind of feature."""
@@ -104,6 +109,10 @@ class ControllerModule(LightningModule, ABC):
     ) -> Tensor | None:
         """Return ``(batch, settings of the tier)`` logits or ``None``, see ``Decider``."""
 
+    def shown(self, batch: ControllerBatch) -> Tensor:
+        """Return what the second decision would be shown behind each tier, ``(batch, tiers, width)``."""
+        return batch.vision_BTD
+
     def forward(self, batch: ControllerBatch) -> Tensor:
         """Return the chosen settings, ``(batch,)`` int64."""
         return decide(
@@ -111,7 +120,7 @@ class ControllerModule(LightningModule, ABC):
             budget_ms_B=batch.budget_ms_B,
             free_BF=batch.free_BF,
             question_BD=batch.question_BD,
-            vision_BTD=batch.vision_BTD,
+            vision_BTD=self.shown(batch),
             vision_done_ms_BT=batch.vision_done_ms_BT,
             is_allowed_BS=batch.is_measured_BS,
         )
@@ -247,6 +256,12 @@ class ControllerModule(LightningModule, ABC):
 
     def _choice_metrics(self) -> ChoiceMetrics:
         return ChoiceMetrics(self.grid, self._facts["budgets_ms"], self._facts["population_accuracy"])
+
+
+def join_features(kinds: Sequence[str], known: Mapping[str, Tensor]) -> Tensor:
+    """Return features of these kinds as one, ``(..., features)``."""
+    nothing = known["free"][..., :0]
+    return torch.cat([nothing, *(known[kind] for kind in kinds)], dim=-1)
 
 
 def _grid_of(facts: ProfileFacts) -> KnobGrid:

@@ -5,12 +5,14 @@ from typing import Final
 
 from lightning_modules.controller import ControllerModule
 from lightning_modules.grpo_controller import GRPOControllerModule
+from lightning_modules.llm_based_controller import LLMBasedControllerModule
 from lightning_modules.supervised_controller import SupervisedControllerModule
 from lightning_modules.two_stage_controller import TwoStageControllerModule
 from profiling.checkpoint_file import read_checkpoint
 
 _KINDS: Final[dict[str, type[ControllerModule]]] = {
-    kind.__name__: kind for kind in (SupervisedControllerModule, TwoStageControllerModule, GRPOControllerModule)
+    kind.__name__: kind
+    for kind in (SupervisedControllerModule, TwoStageControllerModule, GRPOControllerModule, LLMBasedControllerModule)
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.controller import FeatureKind, Lesson
 from lightning_modules.two_stage_policy import TwoStagePolicyModule
@@ -63,11 +63,7 @@ class GRPOControllerModule(TwoStagePolicyModule):
             encoding=encoding,
             seed=seed,
         )
-        if self.objectives["objective"].predicts_rewards:
-            raise ValueError(
-                "objective: must train a distribution over settings, as two stages have no other value in common, "
-                f"got {type(self.objectives['objective']).__name__}"
-            )
+        check_trains_distribution(self.objectives["objective"])
         self.reference = deepcopy(self.network).requires_grad_(False)
 
     def on_train_epoch_start(self) -> None:
@@ -79,14 +75,42 @@ class GRPOControllerModule(TwoStagePolicyModule):
         inputs = (
             batch.budget_ms_B,
             self.early_features(batch.free_BF, batch.question_BD),
-            self.remaining_ms(batch),
+            batch.remaining_ms_BT,
             self.late_features(batch),
         )
+        return end_to_end_lesson(self.objectives["objective"], feedback, self.network, self.reference, inputs)
 
-        def logits() -> Tensor:
-            log_prob_BS: Tensor = self.network(*inputs)
-            return log_prob_BS
 
-        with torch.no_grad():
-            reference_BS = self.reference(*inputs)
-        return {"objective": Lesson(self.objectives["objective"], feedback, logits, reference_BS)}
+def check_trains_distribution(objective: Objective) -> None:
+    """Check that an objective can train two stages as one policy.
+
+    Raises:
+        ValueError: If it predicts rewards.
+    """
+    if objective.predicts_rewards:
+        raise ValueError(
+            "objective: must train a distribution over settings, as two stages have no other value in common, "
+            f"got {type(objective).__name__}"
+        )
+
+
+def end_to_end_lesson(
+    objective: Objective, feedback: Feedback, policy: nn.Module, reference: nn.Module, inputs: tuple[object, ...]
+) -> dict[str, Lesson]:
+    """Return the lesson that teaches both stages of a policy at once.
+
+    Args:
+        objective: How.
+        feedback: What every setting would have given.
+        policy: Gives log-probabilities of all settings, ``(batch, settings)``.
+        reference: The policy that a KL divergence is measured from.
+        inputs: What both are given.
+    """
+
+    def logits() -> Tensor:
+        log_prob_BS: Tensor = policy(*inputs)
+        return log_prob_BS
+
+    with torch.no_grad():
+        reference_BS = reference(*inputs)
+    return {"objective": Lesson(objective, feedback, logits, reference_BS)}

@@ -69,7 +69,7 @@ class TwoStageControllerModule(TwoStagePolicyModule):
         """Teach the tiers of all requests, and the settings behind every tier."""
         early = self.early_features(batch.free_BF, batch.question_BD)
         late = self.late_features(batch).flatten(0, 1)
-        remaining_ms = self.remaining_ms(batch).flatten()
+        remaining_ms = batch.remaining_ms_BT.flatten()
         tier = torch.arange(self.num_tiers, device=self.device).repeat(len(batch))
 
         def tier_logits() -> Tensor:

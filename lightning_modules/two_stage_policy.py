@@ -5,10 +5,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind
+from lightning_modules.controller import ControllerModule, FeatureKind, join_features
 from models.controllers import Reward, SettingNetwork, TierNetwork, TwoStage, grid_shape
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
@@ -93,13 +92,13 @@ class TwoStagePolicyModule(ControllerModule):
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
     ) -> Tensor:
         """Return ``(batch, settings of the tier)`` logits, see ``Decider``."""
-        features = self._join(self.late_reads, {"free": free_BF, "question": question_BD, "vision": vision_BD})
+        features = join_features(self.late_reads, {"free": free_BF, "question": question_BD, "vision": vision_BD})
         logits_BR: Tensor = self.network.setting_network(remaining_ms_B, tier_B, features)
         return logits_BR
 
     def early_features(self, free_BF: Tensor, question_BD: Tensor) -> Tensor:
         """Return what the first stage reads, ``(batch, features)``."""
-        return self._join(self.early_reads, {"free": free_BF, "question": question_BD})
+        return join_features(self.early_reads, {"free": free_BF, "question": question_BD})
 
     def late_features(self, batch: ControllerBatch) -> Tensor:
         """Return what the second stage would read behind each tier, ``(batch, tiers, features)``."""
@@ -108,14 +107,4 @@ class TwoStagePolicyModule(ControllerModule):
             return x_BF[:, None].expand(-1, self.num_tiers, -1)
 
         free_BTF, question_BTD = at_every_tier(batch.free_BF), at_every_tier(batch.question_BD)
-        return self._join(self.late_reads, {"free": free_BTF, "question": question_BTD, "vision": batch.vision_BTD})
-
-    @staticmethod
-    def remaining_ms(batch: ControllerBatch) -> Tensor:
-        """Return the time that is left when each tier's vision tokens are there, ``(batch, tiers)``."""
-        return batch.budget_ms_B[:, None] - batch.vision_done_ms_BT
-
-    @staticmethod
-    def _join(kinds: Sequence[str], known: Mapping[str, Tensor]) -> Tensor:
-        nothing = known["free"][..., :0]
-        return torch.cat([nothing, *(known[kind] for kind in kinds)], dim=-1)
+        return join_features(self.late_reads, {"free": free_BTF, "question": question_BTD, "vision": batch.vision_BTD})

@@ -46,6 +46,8 @@ def write_controller(kind: str, **changes: Any) -> str:
 class LooksTwice:
     """Likes the highest tier, then whatever setting the time left stands for: its own record of what it was told."""
 
+    first_blocks = None
+
     def __init__(self, grid: KnobGrid, *, width: int) -> None:
         self.grid = grid
         self.feature_widths = {"free": 22, "question": width, "vision": width}

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.controllers.llm_based import LLMBased
 from models.controllers.policy import choose
 from models.knobs import KnobGrid
 
@@ -28,6 +29,14 @@ class Decider(Protocol):
     @property
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of ``free``, ``question`` and ``vision``; 0 for what need not be computed."""
+        ...
+
+    @property
+    def first_blocks(self) -> LLMBased | None:
+        """What runs a budget token in the model's first blocks, for a controller that is shown the token's state there.
+
+        That state then takes the place of the mean vision token; the token is told the time that is left.
+        """
         ...
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
@@ -52,7 +61,8 @@ class Decider(Protocol):
             tier_B: ``(batch,)`` int64: place of the tier that the image was cut at.
             free_BF: ``(batch, features)``.
             question_BD: ``(batch, width)``.
-            vision_BD: ``(batch, width)`` mean vision token at that tier; not looked at where its width is 0.
+            vision_BD: ``(batch, width)`` mean vision token at that tier, or the budget token's state; not looked at
+                where its width is 0.
         """
         ...
 
@@ -74,7 +84,7 @@ def decide(
         budget_ms_B: ``(batch,)``.
         free_BF: ``(batch, features)``.
         question_BD: ``(batch, width)``.
-        vision_BTD: ``(batch, tiers, width)``.
+        vision_BTD: ``(batch, tiers, width)`` what the second decision would be shown.
         vision_done_ms_BT: ``(batch, tiers)``: what has passed when the vision tokens are there.
         is_allowed_BS: ``(batch, settings)`` bool, at least one of each request.
 

@@ -40,6 +40,7 @@ class FixedDecider:
     """
 
     feature_widths: Final = {"free": 0, "question": 0, "vision": 0}
+    first_blocks: Final = None
 
     def __init__(self, grid: KnobGrid, choose: Callable[[float], int]) -> None:
         self.grid = grid

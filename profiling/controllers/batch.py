@@ -4,12 +4,14 @@
 # language model, T = tiers.
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.controllers.prompt_memory import TierPrompts
 from profiling.controllers.features import Features
 from profiling.controllers.outcomes import Outcomes
 
@@ -29,6 +31,7 @@ class ControllerBatch:
         vision_done_ms_BT: ``(batch, tiers)`` float32: time until the vision tokens are there; 0 where not measured.
         dataset_B: ``(batch,)`` int64: place among the names of the datasets; for reports, not for controllers.
         sample_B: ``(batch,)`` int64: row of the outcomes that the batch was cut from.
+        prompts: What the model's first blocks remember of each request's prompt; for a controller that looks at them.
     """
 
     free_BF: Tensor
@@ -41,14 +44,22 @@ class ControllerBatch:
     vision_done_ms_BT: Tensor
     dataset_B: Tensor
     sample_B: Tensor
+    prompts: TierPrompts | None = None
 
     def __len__(self) -> int:
         return len(self.sample_B)
 
+    @property
+    def remaining_ms_BT(self) -> Tensor:
+        """``(batch, tiers)``: what is left of the budget when each tier's vision tokens are there."""
+        return self.budget_ms_B[:, None] - self.vision_done_ms_BT
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ControllerBatch":
         """Return the batch on a device. Lightning moves batches with this."""
-        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()}
-        return replace(self, **moved)
+        moved: dict[str, Any] = {
+            name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()
+        }
+        return replace(self, **moved, prompts=None if self.prompts is None else self.prompts.to(device))
 
     def take(self, rows_B: Tensor, budget_ms_B: Tensor) -> "ControllerBatch":
         """Return some requests, each with a budget of its own.
@@ -57,11 +68,13 @@ class ControllerBatch:
             rows_B: ``(requests,)`` int64 rows of this batch.
             budget_ms_B: ``(requests,)`` milliseconds.
         """
-        taken = {name: tensor.index_select(0, rows_B) for name, tensor in self._tensors().items()}
-        return replace(self, **{**taken, "budget_ms_B": budget_ms_B})
+        taken: dict[str, Any] = {name: tensor.index_select(0, rows_B) for name, tensor in self._tensors().items()}
+        prompts = None if self.prompts is None else self.prompts.take(rows_B)
+        return replace(self, **{**taken, "budget_ms_B": budget_ms_B, "prompts": prompts})
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]) -> ControllerBatch:
@@ -83,6 +96,7 @@ def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]
         vision_done_ms_BT=_floats(np.nan_to_num(outcomes.vision_done_ms_NT)),
         dataset_B=torch.tensor([dataset_names.index(name) for name in outcomes.samples["dataset"]]),
         sample_B=torch.arange(len(outcomes)),
+        prompts=features.prompts,
     )
 
 

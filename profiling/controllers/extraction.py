@@ -70,7 +70,7 @@ def controller_features(
     outcomes = read_outcomes(files)
     directory = snapshot_directory(model)
     hf_config = read_hf_config(directory)
-    _check_shape(outcomes, hf_config, model)
+    check_shape(outcomes, hf_config, model)
     samples = find_samples(outcomes, root=root, json_lines=json_lines or [])
     embedder = Embedder.load(model, outcomes.grid.tiers, tiling=tiling, device=device, dtype=dtype)
     console = Console()
@@ -223,7 +223,12 @@ def _keys(outcomes: Outcomes) -> list[SampleKey]:
     ]
 
 
-def _check_shape(outcomes: Outcomes, hf_config: Mapping[str, object], model: str) -> None:
+def check_shape(outcomes: Outcomes, hf_config: Mapping[str, object], model: str) -> None:
+    """Check that a model, by its ``config.json``, is of the profiled one's shape.
+
+    Raises:
+        ValueError: If it is not.
+    """
     shape = outcomes.environment.model_shape
     if shape is not None and shape != hf_config:
         raise ValueError(f"model: {model} is not the model of the profile, {outcomes.environment.model}: other shape")

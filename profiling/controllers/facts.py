@@ -1,6 +1,20 @@
 """What a controller is told of the profile that it learns from."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
+
+
+class FirstBlocks(TypedDict):
+    """Which of a model's blocks run before the decision of a controller that looks at them.
+
+    Args:
+        model_digest: Digest of the model's weights.
+        model_dim: Width of the language model.
+        num_blocks: How many blocks.
+    """
+
+    model_digest: str
+    model_dim: int
+    num_blocks: int
 
 
 class ProfileFacts(TypedDict):
@@ -15,6 +29,7 @@ class ProfileFacts(TypedDict):
         fastest_rest_ms: Time that hardly any setting is faster than once its vision tokens are there.
         budgets_ms: The budgets of validation and test.
         population_accuracy: Mean accuracy of each setting.
+        first_blocks: The blocks that have run the samples' prompts; not there where the data hold no prompts.
     """
 
     knob_grid: dict[str, Any]
@@ -25,3 +40,4 @@ class ProfileFacts(TypedDict):
     fastest_rest_ms: float
     budgets_ms: list[float]
     population_accuracy: list[float]
+    first_blocks: NotRequired[FirstBlocks]

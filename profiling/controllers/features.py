@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from models.controllers.prompt_memory import TierPrompts
 from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes
 
 QUESTION_KINDS: Final = {
@@ -39,16 +41,22 @@ class Features:
         free_NF: ``(samples, features)``, see ``free_features``.
         question_ND: ``(samples, width)``: mean embedding of the question's tokens; width 0 if unknown.
         vision_NTD: ``(samples, tiers, width)``: mean vision token at each tier; width 0 if unknown.
+        prompts: What the model's first blocks remember of the samples' prompts at each tier, if anything.
     """
 
     free_NF: Array
     question_ND: NDArray[np.float16]
     vision_NTD: NDArray[np.float16]
+    prompts: TierPrompts | None = None
 
     def take(self, rows: Codes | Mask) -> "Features":
         """Return some samples, given by index or by a mask."""
         return replace(
-            self, free_NF=self.free_NF[rows], question_ND=self.question_ND[rows], vision_NTD=self.vision_NTD[rows]
+            self,
+            free_NF=self.free_NF[rows],
+            question_ND=self.question_ND[rows],
+            vision_NTD=self.vision_NTD[rows],
+            prompts=None if self.prompts is None else self.prompts.take(torch.from_numpy(rows)),
         )
 
 

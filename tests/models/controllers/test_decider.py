@@ -19,6 +19,8 @@ class Thrifty:
     Setting r costs 10 (r + 1) ms; what the picture shows is added to the time that is left.
     """
 
+    first_blocks = None
+
     def __init__(self, *, has_second_stage: bool = True) -> None:
         self.has_second_stage = has_second_stage
 

@@ -19,6 +19,8 @@ KNOWN = Known(free_BF=torch.zeros(1, 0), question_BD=torch.zeros(1, 0), vision_t
 class Likes:
     """Likes later settings more; asked again, it likes the ones of few experts."""
 
+    first_blocks = None
+
     def __init__(self, *, asks_again: bool = False, width: int = 3) -> None:
         self.grid = GRID
         self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "vision": width}
