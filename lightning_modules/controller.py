@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.plain_arguments import described, rebuilt
-from models.controllers import Draw, Feedback, LLMBased, Reward, decide
+from models.controllers import Decider, Draw, Feedback, LLMBased, Reward, decide
 from models.controllers.objectives import Objective
 from models.controllers.trunk import Standardize
 from models.knobs import GRID_KEY, KnobGrid, own_grid
@@ -112,6 +112,10 @@ class ControllerModule(LightningModule, ABC):
     def shown(self, batch: ControllerBatch) -> Tensor:
         """Return what the second decision would be shown behind each tier, ``(batch, tiers, width)``."""
         return batch.vision_BTD
+
+    def frozen(self) -> Decider:
+        """Return what decides as this does now at the least cost: itself, unless a subclass knows better."""
+        return self
 
     def forward(self, batch: ControllerBatch) -> Tensor:
         """Return the chosen settings, ``(batch,)`` int64."""

@@ -124,7 +124,7 @@ class PolicySource:
 
     def _decider(self, grid: KnobGrid, training: Outcomes | None) -> Decider:
         if self.controller.endswith(_CHECKPOINT):
-            return load_decider(self.controller)
+            return load_decider(self.controller).frozen()
         return fixed_decider(self.controller, grid, training, seed=self.seed)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.controller import ControllerModule, FeatureKind, Lesson
-from models.controllers import Controller, Feedback, Reward, grid_shape
+from models.controllers import Controller, Feedback, FrozenDecider, FrozenNetwork, Reward, grid_shape
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
 from models.controllers.objectives import Objective
@@ -81,6 +81,11 @@ class SupervisedControllerModule(ControllerModule):
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
     ) -> None:
         """Return ``None``: all was decided before."""
+
+    def frozen(self) -> FrozenDecider:
+        """Return what decides as this does now, see ``ControllerModule``."""
+        before = FrozenNetwork(self.network.trunk, self.network.head, self.reads)
+        return FrozenDecider(self.grid, self.feature_widths, before=before)
 
     def lessons(self, batch: ControllerBatch, feedback: Feedback) -> dict[str, Lesson]:
         """Teach all settings at once."""

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from lightning_modules.controller import ControllerModule, FeatureKind, join_features
-from models.controllers import Reward, SettingNetwork, TierNetwork, TwoStage, grid_shape
+from models.controllers import (
+    FrozenDecider,
+    FrozenNetwork,
+    Reward,
+    SettingNetwork,
+    TierNetwork,
+    TwoStage,
+    grid_shape,
+)
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
 from models.controllers.objectives import Objective
@@ -95,6 +103,16 @@ class TwoStagePolicyModule(ControllerModule):
         features = join_features(self.late_reads, {"free": free_BF, "question": question_BD, "vision": vision_BD})
         logits_BR: Tensor = self.network.setting_network(remaining_ms_B, tier_B, features)
         return logits_BR
+
+    def frozen(self) -> FrozenDecider:
+        """Return what decides as this does now, see ``ControllerModule``."""
+        tier, setting = self.network.tier_network, self.network.setting_network
+        return FrozenDecider(
+            self.grid,
+            self.feature_widths,
+            before=FrozenNetwork(tier.trunk, tier.head, self.early_reads),
+            after=FrozenNetwork(setting.trunk, setting.head, self.late_reads),
+        )
 
     def early_features(self, free_BF: Tensor, question_BD: Tensor) -> Tensor:
         """Return what the first stage reads, ``(batch, features)``."""

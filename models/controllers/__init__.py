@@ -4,6 +4,7 @@ from models.controllers.controller import Controller
 from models.controllers.decider import Decider, decide
 from models.controllers.draw import Draw
 from models.controllers.feedback import Feedback
+from models.controllers.frozen import FrozenDecider, FrozenNetwork
 from models.controllers.grid_shape import GridShape, grid_shape
 from models.controllers.heads import FactorisedHeads, JointHead
 from models.controllers.llm_based import BudgetStates, LLMBased, LLMTwoStage, remaining_blocks
@@ -20,6 +21,8 @@ __all__ = [
     "Draw",
     "FactorisedHeads",
     "Feedback",
+    "FrozenDecider",
+    "FrozenNetwork",
     "Goodput",
     "GridShape",
     "JointHead",

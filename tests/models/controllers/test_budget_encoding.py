@@ -35,6 +35,14 @@ def test_sinusoids_double_their_frequency() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_encoding_is_the_same(name: EncodingName) -> None:
+    encoding = budget_encoding(name, 12.5, 900.0)
+    budgets = torch.cat([torch.tensor([-5.0, 0.0, 12.5, 900.0, 1e9]), 10 ** torch.linspace(1, 3, 200)])
+    frozen = torch.from_numpy(encoding.frozen()(budgets.numpy()))
+    torch.testing.assert_close(frozen, encoding(budgets))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_budgets_are_told_apart(name: EncodingName) -> None:
     encoding = budget_encoding(name, 10.0, 1000.0)
     budgets = 10 ** torch.linspace(1, 3, 50)

@@ -1,0 +1,114 @@
+"""A trained controller as the few matrices that it comes down to.
+
+On one request torch takes longer to begin each small operation than to do it, so the same is computed in numpy.
+"""
+
+# Shape suffixes: B = requests, E = numbers of an encoding, F = features, I = inputs, H = units, T = tiers,
+# R = settings of a tier, S = settings.
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from torch import Tensor, nn
+
+from models.controllers.heads import FactorisedHeads, JointHead
+from models.controllers.trunk import Trunk
+from models.knobs import KnobGrid
+
+Array = NDArray[np.float32]
+
+
+class FrozenNetwork:
+    """What a trunk and a head compute, as they are now; what they learn later does not show.
+
+    Args:
+        trunk: Of a trained network, on the CPU.
+        head: Its head.
+        reads: Kinds of features, in the order that the network knows.
+    """
+
+    def __init__(self, trunk: Trunk, head: JointHead | FactorisedHeads, reads: Sequence[str]) -> None:
+        self._encode = trunk.budget.frozen()
+        self._reads = tuple(reads)
+        self._mean_F = trunk.standardize.mean_F.numpy().copy()
+        self._scale_F = trunk.standardize.scale_F.numpy().copy()
+        linear = [layer for layer in trunk.layers if isinstance(layer, nn.Linear)]
+        self._layers = [_affine(layer, layer.in_features) for layer in linear]
+        self._head = _affine(head, linear[-1].out_features)
+
+    def __call__(self, budget_ms_B: Tensor, known: Mapping[str, Tensor], plain_BP: Array | None = None) -> Array:
+        """Return ``(batch, choices)`` logits.
+
+        Args:
+            budget_ms_B: ``(batch,)`` milliseconds.
+            known: Features by kind, ``(batch, features)`` each.
+            plain_BP: Inputs that are taken as they are, ``(batch, inputs)``.
+        """
+        inputs = [self._encode(budget_ms_B.numpy())]
+        if self._reads:
+            features_BF = np.concatenate([known[kind].numpy() for kind in self._reads], axis=1)
+            inputs.append((features_BF - self._mean_F) / self._scale_F)
+        if plain_BP is not None:
+            inputs.append(plain_BP)
+        hidden = np.concatenate(inputs, axis=1)
+        for weight, bias in self._layers:
+            hidden = hidden @ weight + bias
+            hidden = hidden * ndtr(hidden)  # GELU
+        weight, bias = self._head
+        logits: Array = hidden @ weight + bias
+        return logits
+
+
+class FrozenDecider:
+    """A trained controller of one or two stages, as it is now; see ``Decider``.
+
+    Args:
+        grid: The settings.
+        feature_widths: How many numbers are read of each kind of feature.
+        before: Decides before the image: gives a logit for each setting, or for each tier.
+        after: Decides after it, if anything is left to decide: gives a logit for each setting of the tier.
+    """
+
+    first_blocks: Final = None
+
+    def __init__(
+        self,
+        grid: KnobGrid,
+        feature_widths: Mapping[str, int],
+        *,
+        before: FrozenNetwork,
+        after: FrozenNetwork | None = None,
+    ) -> None:
+        self.grid = grid
+        self.feature_widths = feature_widths
+        self._before = before
+        self._after = after
+        self._num_settings = len(grid.settings())
+        self._is_tier_TT = np.eye(len(grid.tiers), dtype=np.float32)
+
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+        """Return ``(batch, settings)`` logits, see ``Decider``."""
+        logits = self._before(budget_ms_B, {"free": free_BF, "question": question_BD})
+        if self._after is not None:
+            logits = logits.repeat(self._num_settings // logits.shape[1], axis=1)
+        return torch.from_numpy(logits)
+
+    def after_image(
+        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
+    ) -> Tensor | None:
+        """Return ``(batch, settings of the tier)`` logits or ``None``, see ``Decider``."""
+        if self._after is None:
+            return None
+        known = {"free": free_BF, "question": question_BD, "vision": vision_BD}
+        return torch.from_numpy(self._after(remaining_ms_B, known, self._is_tier_TT[tier_B.numpy()]))
+
+
+@torch.no_grad()
+def _affine(layer: Callable[[Tensor], Tensor], num_inputs: int) -> tuple[Array, Array]:
+    """Return matrix ``(inputs, outputs)`` and offset of what multiplies and adds, however many parts it has."""
+    offset = layer(torch.zeros(1, num_inputs))
+    return (layer(torch.eye(num_inputs)) - offset).numpy(), offset.numpy()
