@@ -3,7 +3,9 @@
 # Shape suffixes: B = requests (one), S = settings, R = settings of a tier, D = width of the language model.
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +48,20 @@ class Choice:
         return [int(place) for place in order[: min(NUM_RUNNERS_UP, int(allowed.sum()))]]
 
 
+class _Outlook(NamedTuple):
+    """What is expected of all requests with the same vision tokens.
+
+    Args:
+        expected: Times of all settings; ``None`` without a latency table.
+        bound_ms_S: ``(settings,)`` how long each takes at most until what must be in time is there.
+        bound_rest_ms_S: ``(settings,)`` how long it does once the image is encoded.
+    """
+
+    expected: Times | None
+    bound_ms_S: Array
+    bound_rest_ms_S: Array
+
+
 class Chooser:
     """Let a controller choose among the settings that a bound on latency allows.
 
@@ -79,6 +95,8 @@ class Chooser:
             torch.ones(1), torch.zeros(1, dtype=torch.int64), nothing["free"], nothing["question"], nothing["vision"]
         )
         self.decides_twice = asked is not None
+        # Numbers of vision tokens follow from tilings, of which there are few: what follows from them is kept.
+        self._outlook = lru_cache(maxsize=None)(self._outlook_of)
 
     @property
     def reads_picture(self) -> bool:
@@ -98,19 +116,9 @@ class Chooser:
             elapsed_ms: What of it has passed.
         """
         logits_BS = self._decider.before_image(torch.tensor([budget_ms]), known.free_BF, known.question_BD)
-        expected = None if self._table is None else self._table.expected(known.vision_tokens_T)
-        bound_ms_S = self._bound_ms(expected, is_image_encoded=False)
-        return _pick(
-            Choice(
-                setting=0,
-                is_infeasible=False,
-                known=known,
-                expected=expected,
-                values_S=logits_BS[0].double().numpy(),
-                is_feasible_S=elapsed_ms + bound_ms_S <= budget_ms,
-            ),
-            np.arange(self._num_settings),
-        )
+        outlook = self._outlook(known.vision_tokens_T)
+        values_S = logits_BS.numpy()[0].astype(np.float64)
+        return _pick(known, outlook.expected, values_S, elapsed_ms + outlook.bound_ms_S <= budget_ms)
 
     def after_image(self, choice: Choice, vision_BD: Tensor, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
@@ -129,13 +137,12 @@ class Chooser:
             vision_BD,
         )
         assert logits_BR is not None, "only a controller that decides twice is asked again"
-        of_tier = np.arange(tier * self._per_tier, (tier + 1) * self._per_tier)
+        of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
         values_S = np.full(self._num_settings, np.nan)
-        values_S[of_tier] = logits_BR[0].double().numpy()
-        is_feasible_S = np.zeros(self._num_settings, dtype=np.bool_)
-        bound_ms_S = self._bound_ms(choice.expected, is_image_encoded=True)
-        is_feasible_S[of_tier] = bound_ms_S[of_tier] <= remaining_ms
-        return _pick(replace(choice, values_S=values_S, is_feasible_S=is_feasible_S), of_tier)
+        values_S[of_tier] = logits_BR.numpy()[0]
+        bound_ms_S = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S
+        is_feasible_S = (bound_ms_S <= remaining_ms) & ~np.isnan(values_S)
+        return _pick(choice.known, choice.expected, values_S, is_feasible_S)
 
     def token_bound_ms(self, choice: Choice) -> float:
         """Return how long one more token of the chosen setting takes at most, as far as is known; 0 if nothing is."""
@@ -144,27 +151,31 @@ class Chooser:
         kappa = self._table.kappa.token_ms[choice.setting]
         return float(choice.expected.token_ms[choice.setting] * (kappa if math.isfinite(kappa) else 1.0))
 
-    def _bound_ms(self, expected: Times | None, *, is_image_encoded: bool) -> Array:
-        """Return how long each setting takes at most until what must be in time is there."""
+    def _outlook_of(self, vision_tokens_T: tuple[int, ...]) -> _Outlook:
+        expected = None if self._table is None else self._table.expected(vision_tokens_T)
         if self._table is None or expected is None or not self._checks_time:
-            return np.full(self._num_settings, -math.inf)
+            nothing_is_late = np.full(self._num_settings, -math.inf)
+            return _Outlook(expected, nothing_is_late, nothing_is_late)
         kappa = self._table.kappa
         if self._stops:
-            part = "prefill_ms" if is_image_encoded else "first_token_ms"
-            bound_ms_S: Array = getattr(expected, part) * getattr(kappa, part)
-            return bound_ms_S
-        left_ms_S = expected.total_ms
-        if is_image_encoded:
-            left_ms_S = left_ms_S - expected.first_token_ms + expected.prefill_ms
-        return left_ms_S * kappa.total_ms
+            first_token_ms_S = expected.first_token_ms * kappa.first_token_ms
+            return _Outlook(expected, first_token_ms_S, expected.prefill_ms * kappa.prefill_ms)
+        rest_ms_S = expected.total_ms - expected.first_token_ms + expected.prefill_ms
+        return _Outlook(expected, expected.total_ms * kappa.total_ms, rest_ms_S * kappa.total_ms)
 
 
-def _pick(choice: Choice, among: NDArray[np.intp]) -> Choice:
-    """Take the most valued feasible setting; where none is, the cheapest, flagged."""
-    feasible = among[choice.is_feasible_S[among]]
-    if len(feasible):
-        best = feasible[int(np.argmax(choice.values_S[feasible]))]
-        return replace(choice, setting=int(best), is_infeasible=False)
-    assert choice.expected is not None, "without expectations everything is feasible"
-    cheapest = among[int(np.argmin(choice.expected.total_ms[among]))]
-    return replace(choice, setting=int(cheapest), is_infeasible=True)
+def _pick(known: Known, expected: Times | None, values_S: Array, is_feasible_S: NDArray[np.bool_]) -> Choice:
+    """Take the most valued feasible setting; where none is, the cheapest that has a value, flagged."""
+    best = int(np.where(is_feasible_S, values_S, -np.inf).argmax())
+    is_infeasible = not is_feasible_S[best]
+    if is_infeasible:
+        assert expected is not None, "without expectations everything is feasible"
+        best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
+    return Choice(
+        setting=best,
+        is_infeasible=is_infeasible,
+        known=known,
+        expected=expected,
+        values_S=values_S,
+        is_feasible_S=is_feasible_S,
+    )

@@ -1,19 +1,23 @@
 """What a controller is told of a request, made while the request waits: on the CPU, from few numbers."""
 
-# Shape suffixes: B = requests (one), F = free features, D = width of the language model, T = tiers.
+# Shape suffixes: B = requests (one), F = free features, V = vocabulary, D = width of the language model, T = tiers.
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.knobs import KnobGrid, Tiling
 from models.molmo import Molmo
 from models.tiling import CropGeometry, image_layout
 from profiling.controllers.features import free_features
+
+_SIZES_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,11 +35,23 @@ class Known:
     vision_tokens_T: tuple[int, ...]
 
 
+class _ImageTokens(NamedTuple):
+    """Tokens of pictures of one size.
+
+    Args:
+        vision_tokens_T: Vision tokens at each tier.
+        layout_tokens: Tokens around them at the first tier.
+    """
+
+    vision_tokens_T: tuple[int, ...]
+    layout_tokens: int
+
+
 class OnlineFeatures:
     """Describe requests as the tables that controllers are trained on do.
 
-    Embeddings of words are looked up on the CPU, in a copy where the model is elsewhere, so that nothing waits for a
-    device.
+    Embeddings of words are looked up on the CPU, in a float32 copy unless the model is there and of that type, so that
+    nothing waits for a device. What follows from a picture's size is kept: many pictures are of the same size.
 
     Args:
         model: The model.
@@ -49,10 +65,10 @@ class OnlineFeatures:
         self._tiers = grid.tiers
         self._tiling: Tiling = tiling
         self._reads_free = widths["free"] > 0
-        self._embedding = None
+        self._word_VD: NDArray[np.float32] | None = None
         if widths["question"] > 0:
-            words = model.language_model.embedding
-            self._embedding = words if words.weight.device.type == "cpu" else deepcopy(words).cpu()
+            self._word_VD = model.language_model.embedding.weight.detach().float().cpu().numpy()
+        self._tokens = lru_cache(_SIZES_KEPT)(self._tokens_of)
 
     def describe(self, *, image_size: tuple[int, int], question: str, prompt_ids: Sequence[int]) -> Known:
         """Describe one request.
@@ -62,24 +78,29 @@ class OnlineFeatures:
             question: The question alone.
             prompt_ids: Ids of the whole prompt, without those of the image.
         """
-        width, height = image_size
-        layouts = [image_layout(height, width, self._geometry, tier=tier, tiling=self._tiling) for tier in self._tiers]
-        vision_tokens_T = tuple(layout.num_vision_tokens for layout in layouts)
-        free_BF = torch.zeros(1, 0)
+        tokens = self._tokens(*image_size)
+        free: list[float] = []
         if self._reads_free:
             free = free_features(
-                image_width=np.asarray([float(width)]),
-                image_height=np.asarray([float(height)]),
-                vision_tokens_NT=np.asarray([vision_tokens_T], dtype=np.float64),
-                text_tokens=np.asarray([1.0 + layouts[0].num_layout_tokens + len(prompt_ids)]),  # 1 is the begin id
-                questions=[question],
+                image_width=image_size[0],
+                image_height=image_size[1],
+                vision_tokens_T=tokens.vision_tokens_T,
+                text_tokens=1 + tokens.layout_tokens + len(prompt_ids),  # 1 is the begin id
+                question=question,
             )
-            free_BF = torch.from_numpy(free.astype(np.float32))
-        return Known(free_BF=free_BF, question_BD=self._mean_word(prompt_ids), vision_tokens_T=vision_tokens_T)
+        return Known(
+            free_BF=torch.tensor([free], dtype=torch.float32),
+            question_BD=self._mean_word(prompt_ids),
+            vision_tokens_T=tokens.vision_tokens_T,
+        )
+
+    def _tokens_of(self, width: int, height: int) -> _ImageTokens:
+        layouts = [image_layout(height, width, self._geometry, tier=tier, tiling=self._tiling) for tier in self._tiers]
+        return _ImageTokens(tuple(layout.num_vision_tokens for layout in layouts), layouts[0].num_layout_tokens)
 
     def _mean_word(self, prompt_ids: Sequence[int]) -> Tensor:
         """As ``question_embedding`` does it for many."""
-        if self._embedding is None:
+        if self._word_VD is None:
             return torch.zeros(1, 0)
-        mean_BD: Tensor = self._embedding(torch.tensor([list(prompt_ids)])).float().mean(dim=1)
-        return mean_BD
+        mean_BD = self._word_VD.take(prompt_ids, axis=0).sum(axis=0, keepdims=True) / np.float32(len(prompt_ids))
+        return torch.from_numpy(mean_BD)

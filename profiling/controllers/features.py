@@ -5,6 +5,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log2
 from typing import Final
 
 import numpy as np
@@ -73,35 +74,28 @@ def free_feature_names(tiers: Sequence[str]) -> list[str]:
 
 
 def free_features(
-    *,
-    image_width: Array,
-    image_height: Array,
-    vision_tokens_NT: Array,
-    text_tokens: Array,
-    questions: Sequence[str],
-) -> Array:
-    """Describe requests by what is known without running anything. The dataset is not told.
+    *, image_width: float, image_height: float, vision_tokens_T: Sequence[float], text_tokens: float, question: str
+) -> list[float]:
+    """Describe a request by what is known without running anything. The dataset is not told.
 
     Args:
-        image_width: ``(samples,)`` pixels.
-        image_height: ``(samples,)`` pixels.
-        vision_tokens_NT: ``(samples, tiers)``: they follow from the image's size, see ``models.tiling.image_layout``.
-        text_tokens: ``(samples,)``: ids at the first tier that are no vision tokens.
-        questions: The questions.
+        image_width: Pixels.
+        image_height: Pixels.
+        vision_tokens_T: Of each tier: they follow from the image's size, see ``models.tiling.image_layout``.
+        text_tokens: Ids at the first tier that are no vision tokens.
+        question: The question.
 
     Returns:
-        ``(samples, features)`` in the order of ``free_feature_names``, not standardised.
+        Numbers in the order of ``free_feature_names``, not standardised.
     """
-    num_words = np.asarray([len(question.split()) for question in questions], dtype=np.float64)
-    kinds = [[pattern.search(question) is not None for pattern in _PATTERNS] for question in questions]
-    numbers = [
-        np.log2(image_width * image_height),
-        np.log2(image_width / image_height),
-        np.log2(vision_tokens_NT + 1),
-        np.log2(text_tokens + 1),
-        np.log2(num_words + 1),
+    return [
+        log2(image_width * image_height),
+        log2(image_width / image_height),
+        *(log2(count + 1) for count in vision_tokens_T),
+        log2(text_tokens + 1),
+        log2(len(question.split()) + 1),
+        *(float(pattern.search(question) is not None) for pattern in _PATTERNS),
     ]
-    return np.column_stack([*numbers, np.asarray(kinds, dtype=np.float64)])
 
 
 def free_features_of(outcomes: Outcomes) -> Array:
@@ -122,13 +116,21 @@ def free_features_of(outcomes: Outcomes) -> Array:
             raise ValueError(
                 f"{name}: not known of sample {sample!r}; every tier and each image's size must be profiled"
             )
-    return free_features(
-        image_width=known["image_width"],
-        image_height=known["image_height"],
-        vision_tokens_NT=outcomes.vision_tokens_NT,
-        text_tokens=outcomes.text_tokens_NT[:, 0],
-        questions=outcomes.samples["question"].tolist(),
+    rows = zip(
+        known["image_width"].tolist(),
+        known["image_height"].tolist(),
+        known["vision_tokens"].tolist(),
+        outcomes.text_tokens_NT[:, 0].tolist(),
+        outcomes.samples["question"].tolist(),
+        strict=True,
     )
+    described = [
+        free_features(
+            image_width=width, image_height=height, vision_tokens_T=counts, text_tokens=text_tokens, question=question
+        )
+        for width, height, counts, text_tokens, question in rows
+    ]
+    return np.asarray(described, dtype=np.float64)
 
 
 def without_embeddings(outcomes: Outcomes) -> Features:

@@ -18,14 +18,8 @@ TIERS = ("low", "high")
 
 def described(question: str, **changes: float) -> dict[str, float]:
     size = {"image_width": 64.0, "image_height": 32.0, **changes}
-    values = free_features(
-        image_width=np.asarray([size["image_width"]]),
-        image_height=np.asarray([size["image_height"]]),
-        vision_tokens_NT=np.asarray([[3.0, 7.0]]),
-        text_tokens=np.asarray([15.0]),
-        questions=[question],
-    )
-    return dict(zip(free_feature_names(TIERS), values[0].tolist(), strict=True))
+    values = free_features(**size, vision_tokens_T=[3.0, 7.0], text_tokens=15.0, question=question)
+    return dict(zip(free_feature_names(TIERS), values, strict=True))
 
 
 def test_what_costs_nothing_is_described_in_numbers() -> None:
