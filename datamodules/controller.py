@@ -9,17 +9,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.processes import rank_and_world
 from profiling.checkpoint_file import load_estimator
-from profiling.controllers.batch import ControllerBatch, whole_batch
+from profiling.controllers.batch import ControllerBatch, unanswered, whole_batch
 from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
 from profiling.controllers.facts import ProfileFacts
 from profiling.controllers.feature_file import read_feature_file
 from profiling.controllers.feature_scale import standard_scale
 from profiling.controllers.features import Features, without_embeddings
+from profiling.controllers.online_answers import AnswerSource, OnlineAnswers
 from profiling.controllers.outcomes import read_outcomes
 from profiling.controllers.prompts import PromptSource
 from profiling.controllers.requests import Requests, split_by_image, split_by_profile
@@ -115,6 +117,9 @@ class ControllerDataModule(LightningDataModule):
             model's first blocks; null for all others.
         estimator: Checkpoint of a latency estimator that knows the device. Training is then told what it expects of
             each setting, not what was measured; all else, and every test, is by measured latencies as ever.
+        online: Forget the training part's accuracies: what is drawn is really run by this model. Settings that were not
+            measured may be drawn where an estimator knows their latencies. Only objectives that draw groups from the
+            policy find anything out.
         dataset_names: Keep these datasets only; all if null.
         split_by: What says an image's part: its id and ``split_seed`` (``image``), so that each of those tests on other
             images; or the profile's own parts (``profile``), validation being drawn from its training part.
@@ -139,6 +144,7 @@ class ControllerDataModule(LightningDataModule):
         features: str | None = None,
         prompts: PromptSource | None = None,
         estimator: str | None = None,
+        online: AnswerSource | None = None,
         dataset_names: list[str] | None = None,
         split_by: SplitBy = "image",
         train_fraction: float = 0.6,
@@ -160,6 +166,7 @@ class ControllerDataModule(LightningDataModule):
         self.features = features
         self.prompts = prompts
         self.estimator = estimator
+        self.online = online
         self.dataset_names = dataset_names or []
         self.given_budgets_ms = None if budgets_ms is None else check_budgets(budgets_ms)
         self.split_seed = split_seed
@@ -260,13 +267,28 @@ class ControllerDataModule(LightningDataModule):
             return requests
         return replace(requests, outcomes=with_estimated_latency(requests.outcomes, load_estimator(self.estimator)))
 
+    @cached_property
+    def answers(self) -> OnlineAnswers | None:
+        """What runs settings on the training samples, if their accuracies are not to be taken from the profile."""
+        return None if self.online is None else self.online.load(self.parts["train"].outcomes)
+
     def setup(self, stage: str) -> None:
         """Read and split, once whatever the stages."""
-        _ = self.taught if stage == "fit" else self.parts
+        _ = self.parts
+        if stage == "fit":
+            _ = self.taught, self.answers
+
+    def teardown(self, stage: str) -> None:
+        """Say what an online training has cost."""
+        if stage == "fit" and self.answers is not None:
+            rank_zero_info(f"online: {self.answers.num_run} answers were run, {self.answers.num_remembered} remembered")
 
     def train_dataloader(self) -> TrainingRequests:
         """Return shuffled training batches."""
-        return TrainingRequests(self._whole(self.taught), self.budget_range, batch_size=self.batch_size, seed=self.seed)
+        whole = self._whole(self.taught)
+        if self.answers is not None:
+            whole = unanswered(whole, self.answers)
+        return TrainingRequests(whole, self.budget_range, batch_size=self.batch_size, seed=self.seed)
 
     def val_dataloader(self) -> EveryRequest:
         """Return the requests that stop the training, in large batches."""

@@ -3,8 +3,8 @@
 # Shape suffixes: B = requests, S = settings.
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, cast
 
 import torch
 from lightning import LightningModule
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
+from lightning_modules.lesson import Lesson, run_what_is_drawn
 from lightning_modules.plain_arguments import described, rebuilt
 from models.controllers import Decider, Draw, Feedback, LLMBased, Reward, decide
 from models.controllers.objectives import Objective
@@ -26,22 +27,6 @@ from profiling.controllers.facts import ProfileFacts
 
 FeatureKind = Literal["free", "question", "vision"]
 _KINDS: Final = ("free", "question", "vision")
-
-
-class Lesson(NamedTuple):
-    """One thing that a step teaches.
-
-    Args:
-        objective: How.
-        feedback: What every choice would have given.
-        logits: Runs the network that learns.
-        reference_logits: Of the policy that a KL divergence is measured from; the drawing one if ``None``.
-    """
-
-    objective: Objective
-    feedback: Feedback
-    logits: Callable[[], Tensor]
-    reference_logits: Tensor | None = None
 
 
 class ControllerModule(LightningModule, ABC):
@@ -131,10 +116,8 @@ class ControllerModule(LightningModule, ABC):
 
     def training_step(self, batch: ControllerBatch, batch_idx: int) -> None:
         """Update on a batch, as often as its draws are good for."""
-        feedback = self._feedback(batch)
-        lessons = self.lessons(batch, feedback)
-        draws: dict[str, Draw | None] = {}
         generator = self._generator()
+        lessons, draws = self._lessons_and_draws(batch, generator)
         for update in range(max(lesson.objective.num_updates for lesson in lessons.values())):
             losses = [
                 self._loss(name, lesson, draws, generator)
@@ -144,7 +127,7 @@ class ControllerModule(LightningModule, ABC):
             self._step(torch.stack(losses).sum())
         if self.reward.is_learning:
             with torch.no_grad():
-                chosen_BS = F.one_hot(self(batch), feedback.reward.shape[1]).float()
+                chosen_BS = F.one_hot(self(batch), batch.is_measured_BS.shape[1]).float()
             self.reward.update(chosen_BS, batch.latency_ms_BS, batch.budget_ms_B)
 
     def on_train_epoch_end(self) -> None:
@@ -228,6 +211,18 @@ class ControllerModule(LightningModule, ABC):
         """Return how many numbers are read of each kind, 0 of the others."""
         return {kind: self._facts["feature_widths"][kind] if kind in kinds else 0 for kind in _KINDS}
 
+    def _lessons_and_draws(
+        self, batch: ControllerBatch, generator: torch.Generator
+    ) -> tuple[dict[str, Lesson], dict[str, Draw | None]]:
+        """Return what a step teaches, with those draws that had to be run before."""
+
+        def lessons_of(batch: ControllerBatch) -> dict[str, Lesson]:
+            return self.lessons(batch, self._feedback(batch))
+
+        if batch.answers is None:
+            return lessons_of(batch), {}
+        return run_what_is_drawn(batch, lessons_of, generator)
+
     def _feedback(self, batch: ControllerBatch) -> Feedback:
         reward_BS = self.reward(batch.accuracy_BS, batch.latency_ms_BS, batch.budget_ms_B)
         population_S = cast("Tensor", self._population_S)
@@ -248,9 +243,7 @@ class ControllerModule(LightningModule, ABC):
         """Return a lesson's loss; draw first, if that was not done yet, and keep what is told until the epoch ends."""
         logits = lesson.logits()
         if name not in draws:
-            draws[name] = lesson.objective.draw(
-                logits, lesson.feedback, reference_logits_BS=lesson.reference_logits, generator=generator
-            )
+            draws[name] = lesson.draw(logits, generator)
         told = lesson.objective.loss(logits, lesson.feedback, draws[name])
         part = name.removesuffix("objective").removesuffix("_")
         for key, value in {"loss": told.loss.detach(), **told.diagnostics}.items():

@@ -8,7 +8,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.controller import FeatureKind, Lesson
+from lightning_modules.controller import FeatureKind
+from lightning_modules.lesson import Lesson
 from lightning_modules.two_stage_policy import TwoStagePolicyModule
 from models.controllers import Feedback, Reward
 from models.controllers.budget_encoding import EncodingName

@@ -11,8 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind, Lesson, join_features
+from lightning_modules.controller import ControllerModule, FeatureKind, join_features
 from lightning_modules.grpo_controller import check_trains_distribution, end_to_end_lesson
+from lightning_modules.lesson import Lesson
 from models.controllers import Feedback, LLMBased, LLMTwoStage, Reward, TierNetwork, TierPrompts, grid_shape
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind, Lesson
+from lightning_modules.controller import ControllerModule, FeatureKind
+from lightning_modules.lesson import Lesson
 from models.controllers import Controller, Feedback, FrozenDecider, FrozenNetwork, Reward, grid_shape
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.controller import FeatureKind, Lesson
+from lightning_modules.controller import FeatureKind
+from lightning_modules.lesson import Lesson
 from lightning_modules.two_stage_policy import TwoStagePolicyModule
 from models.controllers import Feedback, Reward
 from models.controllers.budget_encoding import EncodingName
@@ -82,6 +83,6 @@ class TwoStageControllerModule(TwoStagePolicyModule):
 
         of_tiers, of_settings = feedback.best_of_tiers(self.num_tiers), feedback.by_tier(self.num_tiers)
         return {
-            "tier_objective": Lesson(self.objectives["tier_objective"], of_tiers, tier_logits),
+            "tier_objective": Lesson(self.objectives["tier_objective"], of_tiers, tier_logits, is_of_settings=False),
             "setting_objective": Lesson(self.objectives["setting_objective"], of_settings, setting_logits),
         }

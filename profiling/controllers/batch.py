@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.controllers.prompt_memory import TierPrompts
 from profiling.controllers.features import Features
+from profiling.controllers.online_answers import OnlineAnswers
 from profiling.controllers.outcomes import Outcomes
 
 
@@ -32,6 +33,8 @@ class ControllerBatch:
         dataset_B: ``(batch,)`` int64: place among the names of the datasets; for reports, not for controllers.
         sample_B: ``(batch,)`` int64: row of the outcomes that the batch was cut from.
         prompts: What the model's first blocks remember of each request's prompt; for a controller that looks at them.
+        answers: Runs cells of these samples. Their accuracies are not known before, and ``is_measured_BS`` says which
+            may be run.
     """
 
     free_BF: Tensor
@@ -45,6 +48,7 @@ class ControllerBatch:
     dataset_B: Tensor
     sample_B: Tensor
     prompts: TierPrompts | None = None
+    answers: OnlineAnswers | None = None
 
     def __len__(self) -> int:
         return len(self.sample_B)
@@ -72,6 +76,16 @@ class ControllerBatch:
         prompts = None if self.prompts is None else self.prompts.take(rows_B)
         return replace(self, **{**taken, "budget_ms_B": budget_ms_B, "prompts": prompts})
 
+    def after_running(self, is_wanted_BS: Tensor) -> "ControllerBatch":
+        """Return the batch with the accuracies of all cells that were run by now, these included, as the measured ones.
+
+        Args:
+            is_wanted_BS: ``(batch, settings)`` bool, of cells that may be run.
+        """
+        assert self.answers is not None, "there is nothing to run"
+        accuracy_BS = self.answers.run(self.sample_B, is_wanted_BS)
+        return replace(self, accuracy_BS=accuracy_BS.nan_to_num(), is_measured_BS=accuracy_BS.isfinite())
+
     def _tensors(self) -> dict[str, Tensor]:
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in named.items() if isinstance(value, Tensor)}
@@ -97,6 +111,21 @@ def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]
         dataset_B=torch.tensor([dataset_names.index(name) for name in outcomes.samples["dataset"]]),
         sample_B=torch.arange(len(outcomes)),
         prompts=features.prompts,
+    )
+
+
+def unanswered(batch: ControllerBatch, answers: OnlineAnswers) -> ControllerBatch:
+    """Forget a batch's accuracies, so that they must be run for wherever a latency is known.
+
+    Args:
+        batch: Requests with the latencies of the settings that may be run, 0 elsewhere.
+        answers: Runs them.
+    """
+    return replace(
+        batch,
+        accuracy_BS=torch.zeros_like(batch.accuracy_BS),
+        is_measured_BS=batch.latency_ms_BS > 0,
+        answers=answers,
     )
 
 

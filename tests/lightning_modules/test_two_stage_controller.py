@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from datamodules.controller import ControllerDataModule
-from lightning_modules.controller import ControllerModule, Lesson
+from lightning_modules.controller import ControllerModule
+from lightning_modules.lesson import Lesson
 from models.controllers import Feedback, Goodput
 from profiling.controllers.batch import ControllerBatch
 from tests.controller_modules import KINDS, optimized, trainer_of, world_data
