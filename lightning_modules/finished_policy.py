@@ -1,5 +1,6 @@
 """A controller, a model and a promise, put together to a policy that answers within budgets."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 
 from lightning_modules.deciders import load_decider
+from lightning_modules.llm_based_controller import LLMBasedControllerModule
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
 from models.controllers.decider import Decider
 from models.engine import EngineName, make_engine
@@ -26,6 +28,8 @@ from profiling.promises.estimated_times import estimated_times
 from profiling.promises.latency_table import LatencyTable, calibrated, fit_latency_table
 from profiling.promises.promise import Promise, read_promise
 from profiling.schema import Environment
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINT = ".ckpt"
 _PARTS = ("train", "calibration", "test")
@@ -124,7 +128,10 @@ class PolicySource:
 
     def _decider(self, grid: KnobGrid, training: Outcomes | None) -> Decider:
         if self.controller.endswith(_CHECKPOINT):
-            return load_decider(self.controller).frozen()
+            controller = load_decider(self.controller)
+            if isinstance(controller, LLMBasedControllerModule):
+                controller.check_model(snapshot_directory(self.snapshot))
+            return controller.frozen()
         return fixed_decider(self.controller, grid, training, seed=self.seed)
 
 
@@ -173,11 +180,14 @@ class FinishedPolicy:
         """Make what answers requests, once the model is on its device."""
         source, device = self.source, self.device
         tokenizer, special_tokens = load_tokenizer(snapshot_directory(source.snapshot))
+        engine = make_engine(source.engine, self.molmo)
+        if engine.name == "graph" and self.decider.first_blocks is not None:
+            _log.warning("engine: graph runs the first blocks twice, since it cannot go on from those that decide")
         return Server(
             self.molmo,
             MolmoProcessor(self.molmo.config, special_tokens, tokenizer, device=device),
             grid=self.decider.grid,
-            engine=make_engine(source.engine, self.molmo),
+            engine=engine,
             features=OnlineFeatures(self.molmo, self.decider.grid, self.decider.feature_widths, tiling=source.tiling),
             chooser=Chooser(
                 self.decider,

@@ -85,7 +85,7 @@ class LLMBased(nn.Module):
             budget_ms_B: ``(batch,)`` milliseconds.
 
         Raises:
-            ValueError: If the model is not frozen, or has not as many blocks as are to run.
+            ValueError: If gradients would reach the model, or it has not as many blocks as are to run.
         """
         x_BSD = model.embed(inputs, model.encode_images(inputs))
         return self.decide(self.states(model, inputs, x_BSD, budget_ms_B).budget)
@@ -104,7 +104,7 @@ class LLMBased(nn.Module):
                 remaining blocks have run, so that the next token takes the budget token's place.
 
         Raises:
-            ValueError: If the model is not frozen, or has not as many blocks as are to run.
+            ValueError: If gradients would reach the model, or it has not as many blocks as are to run.
         """
         self._check(model)
         end_B = inputs.num_tokens
@@ -160,7 +160,7 @@ class LLMBased(nn.Module):
             budget_ms_B: ``(batch,)`` milliseconds.
 
         Raises:
-            ValueError: If the model is not frozen, or not as many blocks remember as are to run.
+            ValueError: If gradients would reach the model, or not as many blocks remember as are to run.
         """
         self._check(model)
         if len(prompts.memory) != self.num_first_blocks:
@@ -205,7 +205,7 @@ class LLMBased(nn.Module):
             raise ValueError(
                 f"LLMBased: num_first_blocks: the model has {model.config.num_blocks}, got {self.num_first_blocks}"
             )
-        if any(parameter.requires_grad for parameter in model.parameters()):
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in model.parameters()):
             raise ValueError("LLMBased: the model must be frozen, call its requires_grad_(False) before")
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.controllers import LLMBased
 from models.controllers.decider import Decider
 from profiling.adaptive.online_features import Known
 from profiling.controllers.outcomes import Array
@@ -99,6 +100,11 @@ class Chooser:
         self._outlook = lru_cache(maxsize=None)(self._outlook_of)
 
     @property
+    def first_blocks(self) -> LLMBased | None:
+        """What runs the budget token whose state the second decision is to be shown, if it is."""
+        return self._decider.first_blocks
+
+    @property
     def reads_picture(self) -> bool:
         """Whether the second decision is to be shown the mean vision token."""
         return self.decides_twice and self._decider.feature_widths["vision"] > 0
@@ -125,7 +131,7 @@ class Chooser:
 
         Args:
             choice: What was chosen before.
-            vision_BD: ``(1, width)`` mean vision token; width 0 where it is not read.
+            vision_BD: ``(1, width)`` mean vision token, or the budget token's state; width 0 where it is not read.
             remaining_ms: Budget, margin taken off, less what has passed.
         """
         tier = self.tier_of(choice)

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.controllers import LLMBased
 from models.deadline import Deadline
-from models.engine import Engine, EngineName
+from models.engine import BegunPrefill, Engine, EngineName
 from models.generation import Generation, encode_images, generate
 from models.inputs import ModelInputs
 from models.knobs import KnobGrid, Tiling
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
-from models.stages import DECODE, PREFILL, PROJECTOR, VISION_ENCODER, observe
+from models.stages import DECODE, PREFILL, PROJECTOR, VISION_ENCODER, observe, stage
 from profiling.adaptive.chooser import Choice, Chooser
 from profiling.adaptive.online_features import OnlineFeatures
 from profiling.adaptive.request import BudgetedRequest
@@ -57,6 +58,14 @@ class Answer:
     def to(self, device: torch.device | str, **options: object) -> "Answer":
         """Return the answer as it is. Lightning moves predictions with this."""
         return self
+
+
+class _Encoded(NamedTuple):
+    """What has been run of a request when its setting is known."""
+
+    inputs: ModelInputs
+    vision_tokens: Tensor
+    begun: BegunPrefill | None
 
 
 class _Done(NamedTuple):
@@ -237,31 +246,40 @@ class Server:
             inputs = self._processor.from_token_ids(words, image, tier=tier, tiling=self._tiling)
         vision_tokens = encode_images(self._model, inputs, engine=self._engine)
         assert vision_tokens is not None, "every request has a picture"
-        if self._chooser.decides_twice:
+        begun = None
+        if self._chooser.first_blocks is not None:
+            choice, begun = self._begin(self._chooser.first_blocks, choice, inputs, vision_tokens, run)
+        elif self._chooser.decides_twice:
             choice = self._look_again(choice, inputs, vision_tokens, run)
-        return choice, inputs, self._generate(request, inputs, vision_tokens, choice, run)
+        return choice, inputs, self._generate(request, _Encoded(inputs, vision_tokens, begun), choice, run)
 
     def _look_again(self, choice: Choice, inputs: ModelInputs, vision_tokens: Tensor, run: "_Run") -> Choice:
         pooled_BD = torch.zeros(1, 0)
         if self._chooser.reads_picture:
             with run.timed(_FEATURES):
                 pooled_BD = vision_embedding(inputs, vision_tokens)
-        if vision_tokens.is_cuda:  # the time until the encoder is done is its own
-            torch.cuda.current_stream(vision_tokens.device).synchronize()
+        _wait_for(vision_tokens)
         with run.timed(_FEATURES):
             pooled_BD = pooled_BD.cpu()
         with run.timed(_CONTROLLER):
             run.remaining_ms = run.budget_ms - run.elapsed_ms()
             return self._chooser.after_image(choice, pooled_BD, remaining_ms=run.remaining_ms)
 
-    def _generate(
-        self,
-        request: BudgetedRequest,
-        inputs: ModelInputs,
-        vision_tokens: Tensor,
-        choice: Choice,
-        run: "_Run",
-    ) -> Generation:
+    def _begin(
+        self, first_blocks: LLMBased, choice: Choice, inputs: ModelInputs, vision_tokens: Tensor, run: "_Run"
+    ) -> tuple[Choice, BegunPrefill]:
+        """Begin the prefill with a budget token behind the prompt, and choose by the token's state."""
+        _wait_for(vision_tokens)
+        run.remaining_ms = run.budget_ms - run.elapsed_ms()
+        with stage(PREFILL):
+            begun, state_BD = first_blocks.begin(self._model, inputs, vision_tokens, torch.tensor([run.remaining_ms]))
+        _wait_for(state_BD)
+        with run.timed(_FEATURES):
+            state_BD = state_BD.cpu()
+        with run.timed(_CONTROLLER):
+            return self._chooser.after_image(choice, state_BD, remaining_ms=run.remaining_ms), begun
+
+    def _generate(self, request: BudgetedRequest, encoded: "_Encoded", choice: Choice, run: "_Run") -> Generation:
         deadline = None
         if self._stops:
             deadline = Deadline(
@@ -269,17 +287,24 @@ class Server:
             )
         return generate(
             self._model,
-            inputs,
+            encoded.inputs,
             setting=self._settings[choice.setting],
             max_new_tokens=request.question.max_new_tokens,
             stop_token_ids=(self._processor.special_tokens.eos_id,),
             engine=self._engine,
-            vision_tokens=vision_tokens,
+            vision_tokens=encoded.vision_tokens,
+            begun=encoded.begun,
             deadline=deadline,
         )
 
     def _ids(self, request: BudgetedRequest) -> list[int]:
         return self._processor.tokenizer.encode(request.question.prompt(self._model.config.vocab_size))
+
+
+def _wait_for(tensor: Tensor) -> None:
+    """Wait until a GPU has made a tensor, so that the time until then counts as what it did."""
+    if tensor.is_cuda:
+        torch.cuda.current_stream(tensor.device).synchronize()
 
 
 def _expected_ms(choice: Choice, num_tokens: int) -> float | None:
