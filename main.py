@@ -34,6 +34,7 @@ from profiling.importance.command import importance
 from profiling.knob_control import knob_control
 from profiling.levels.command import levels
 from profiling.pruning.command import prune
+from profiling.savings.command import savings
 from profiling.suite.sheet import suite_sheet
 from profiling.suite.speed import bench_suite
 from profiling.sweep import profile
@@ -55,6 +56,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "controller-features": controller_features,
     "convert-profile": convert_profile,
     "knob-control": knob_control,
+    "savings": savings,
     "importance": importance,
     "prune": prune,
     "levels": levels,

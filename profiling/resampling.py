@@ -41,13 +41,16 @@ def resampled_means(values_SK: Array, *, seed: int) -> Array:
     Raises:
         ValueError: If there are no samples.
     """
-    num_samples = len(values_SK)
-    if num_samples == 0:
+    if len(values_SK) == 0:
         raise ValueError("values: needs at least one sample, got none")
-    shares_S = np.full(num_samples, 1 / num_samples)
-    counts_RS = np.random.default_rng(seed).multinomial(num_samples, shares_S, size=NUM_RESAMPLINGS)
-    means_RK: Array = counts_RS @ values_SK / num_samples
+    means_RK: Array = resampled_counts(len(values_SK), seed=seed) @ values_SK / len(values_SK)
     return means_RK
+
+
+def resampled_counts(num_samples: int, *, seed: int) -> NDArray[np.int64]:
+    """Draw as many samples with replacement, and count how often each came: ``(resamplings, samples)``."""
+    shares_S = np.full(num_samples, 1 / num_samples)
+    return np.random.default_rng(seed).multinomial(num_samples, shares_S, size=NUM_RESAMPLINGS)
 
 
 def percentile_interval(value: float, draws_R: Array, *, tail_percent: float = _TAIL_PERCENT) -> Interval | None:

@@ -1,5 +1,6 @@
 """Split a profile by image and by knob setting, so that a test asks about images or settings never trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,24 @@ TEST_GROUPS: Final = ("held_out_images", "held_out_settings", "held_out_both")
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+def image_folds(image_ids: Sequence[str], num_folds: int, *, seed: int) -> list[Mask]:
+    """Deal images into folds as even as they come: for each a mask of the samples that show them.
+
+    Args:
+        image_ids: The image of each sample.
+        num_folds: How many folds.
+        seed: Of the deal.
+
+    Raises:
+        ValueError: If there are fewer images than folds.
+    """
+    images, image_N = np.unique(image_ids, return_inverse=True)
+    if len(images) < num_folds:
+        raise ValueError(f"image_id: {num_folds} folds need as many images, got {len(images)}")
+    fold_of_image = np.random.default_rng(seed).permutation(len(images)) % num_folds
+    return [fold_of_image[image_N] == fold for fold in range(num_folds)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from profiling.controllers.feature_scale import FeatureScale
 from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes, join_outcomes
 from profiling.controllers.requests import Requests, policy_of
 from profiling.controllers.smoothers import Smoother, choose_by, forest_smoother, smoothed
+from profiling.splits import image_folds
 
 NUM_FOLDS: Final = 5
 _RIDGE_FRACTION: Final = 0.1  # of the mean variance of a setting's accuracy
@@ -113,9 +114,7 @@ def folds(requests: Requests, *, seed: int) -> list[Mask]:
     Raises:
         ValueError: If there are fewer than two images.
     """
-    image_ids, image_N = np.unique(requests.image_ids, return_inverse=True)
-    num_folds = min(NUM_FOLDS, len(image_ids))
-    if num_folds < 2:
-        raise ValueError(f"oracle: needs samples of 2 images or more to learn from others, got {len(image_ids)}")
-    fold_of_image = np.random.default_rng(seed).permutation(len(image_ids)) % num_folds
-    return [fold_of_image[image_N] == fold for fold in range(num_folds)]
+    num_images = len(set(requests.image_ids))
+    if num_images < 2:
+        raise ValueError(f"oracle: needs samples of 2 images or more to learn from others, got {num_images}")
+    return image_folds(requests.image_ids, min(NUM_FOLDS, num_images), seed=seed)

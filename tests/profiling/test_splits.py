@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from profiling.splits import TEST_GROUPS, ProfileSplit, split_profile
+from profiling.splits import TEST_GROUPS, ProfileSplit, image_folds, split_profile
 
 IMAGE = np.repeat(np.arange(40), 20)
 SETTING = np.tile(np.arange(20), 40)
@@ -74,3 +74,14 @@ def test_a_held_out_file_that_repeats_trained_rows_is_refused() -> None:
 def test_impossible_fractions_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _split(None, seed=0, **options)
+
+
+def test_folds_share_out_the_images_evenly_and_keep_the_samples_of_one_together() -> None:
+    images = [f"i{number // 3}" for number in range(33)]
+    folds = image_folds(images, 2, seed=0)
+    assert np.array_equal(folds[0], ~folds[1])
+    shown = [{images[sample] for sample in np.flatnonzero(fold)} for fold in folds]
+    assert not shown[0] & shown[1]
+    assert sorted(map(len, shown)) == [5, 6]
+    with pytest.raises(ValueError, match="2 folds need as many images, got 1"):
+        image_folds(["i0", "i0"], 2, seed=0)

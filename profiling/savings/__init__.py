@@ -1,0 +1,1 @@
+"""How much time is saved by choosing settings by what is asked, at equal accuracy."""

@@ -1,0 +1,157 @@
+"""What choosing by what is asked saves: times and accuracies beside the static setting's, with their intervals."""
+
+# Shape suffixes: N = samples, R = resamplings, I = images.
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.controllers.outcomes import Array, Codes, Outcomes
+from profiling.markup import Table
+from profiling.resampling import Interval, percentile_interval, resampled_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """One way to choose, beside one static setting, on the same questions.
+
+    Args:
+        policy: The way to choose.
+        slack: Accuracy that the static setting may stay behind the most accurate one.
+        static_settings: The static setting of each half, as words.
+        margins: Accuracy that each half asked for beyond the static setting's, see ``Lesson``; empty for an oracle.
+        static_median_ms: Median latency of the static setting.
+        median_ms: Median latency of the policy.
+        static_accuracy: Mean accuracy of the static setting.
+        accuracy: Mean accuracy of the policy.
+        median_saved: Share of the median latency that is saved; 95 % intervals are over images.
+        mean_saved: Share of the mean latency that is saved.
+        accuracy_gained: Mean accuracy minus the static setting's.
+    """
+
+    policy: str
+    slack: float
+    static_settings: tuple[str, ...]
+    margins: tuple[float | None, ...]
+    static_median_ms: float
+    median_ms: float
+    static_accuracy: float
+    accuracy: float
+    median_saved: Interval
+    mean_saved: Interval
+    accuracy_gained: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the saving as a file says it."""
+        return asdict(self)
+
+
+def measure_saving(
+    outcomes: Outcomes,
+    static_N: Codes,
+    chosen_N: Codes,
+    *,
+    policy: str,
+    slack: float,
+    margins: Sequence[float | None],
+    seed: int,
+) -> Saving:
+    """Judge choices beside static ones.
+
+    Args:
+        outcomes: Every question at every setting.
+        static_N: ``(samples,)`` the static setting, that of its half.
+        chosen_N: ``(samples,)`` what was chosen.
+        policy: The way to choose.
+        slack: Accuracy that the static setting may stay behind the most accurate one.
+        margins: Accuracy that each half asked for beyond the static setting's, see ``Lesson``.
+        seed: Of the resamplings.
+    """
+    rows = np.arange(len(outcomes))
+    static_ms_N, chosen_ms_N = (outcomes.latency_ms_NS[rows, places] for places in (static_N, chosen_N))
+    gained_N = outcomes.accuracy_NS[rows, chosen_N] - outcomes.accuracy_NS[rows, static_N]
+    # The first row is the questions as they are.
+    counts_RN = np.concatenate([np.ones((1, len(rows)), dtype=np.int64), _image_counts(outcomes, seed=seed)])
+    num_R = counts_RN.sum(axis=1)
+    median_saved_R = 1 - weighted_medians(chosen_ms_N, counts_RN) / weighted_medians(static_ms_N, counts_RN)
+    mean_saved_R = 1 - (counts_RN @ chosen_ms_N) / (counts_RN @ static_ms_N)
+    return Saving(
+        policy=policy,
+        slack=slack,
+        static_settings=tuple(setting_words(outcomes, place) for place in np.unique(static_N)),
+        margins=tuple(margins),
+        static_median_ms=float(weighted_medians(static_ms_N, counts_RN[:1])[0]),
+        median_ms=float(weighted_medians(chosen_ms_N, counts_RN[:1])[0]),
+        static_accuracy=float(outcomes.accuracy_NS[rows, static_N].mean()),
+        accuracy=float(outcomes.accuracy_NS[rows, chosen_N].mean()),
+        median_saved=_interval(median_saved_R),
+        mean_saved=_interval(mean_saved_R),
+        accuracy_gained=_interval(counts_RN @ gained_N / num_R),
+    )
+
+
+def weighted_medians(values_N: Array, counts_RN: NDArray[np.int64]) -> Array:
+    """Return the median of values, each repeated as often as a row counts it: ``(rows,)``; of two the lower one."""
+    order = np.argsort(values_N)
+    below_RN = counts_RN[:, order].cumsum(axis=1)
+    medians_R: Array = values_N[order][(2 * below_RN >= below_RN[:, -1:]).argmax(axis=1)]
+    return medians_R
+
+
+def setting_words(outcomes: Outcomes, place: int) -> str:
+    """Name a setting as the commands take it: tier, top_k, number of blocks."""
+    setting = outcomes.settings[place]
+    return f"{setting.tier}/{setting.top_k}/{setting.num_active_blocks}"
+
+
+def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
+    """Return the table of all comparisons."""
+    columns = ("policy", "static setting", "median ms", "median saved [95 %]", "mean saved [95 %]", "accuracy")
+    return Table(
+        columns=(*columns, "accuracy gained [95 %]"),
+        rows=tuple(
+            (
+                saving.policy,
+                f"{' and '.join(saving.static_settings)} (slack {saving.slack:g})",
+                f"{saving.static_median_ms:.1f} -> {saving.median_ms:.1f}",
+                _percent(saving.median_saved),
+                _percent(saving.mean_saved),
+                f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
+                _signed(saving.accuracy_gained),
+            )
+            for saving in savings
+        ),
+        caption=(
+            f"{subject}. Settings by kind of question are learned on one half of the pictures and judged on the other, "
+            "and so is the static setting: the fastest one whose accuracy stays behind the best one's by no more than "
+            "the slack. Asked for is the static setting's accuracy, and beyond it a margin found by cross-validation "
+            "within the half. The oracle knows answers and times of the very questions and reaches the static "
+            "setting's accuracy in the least mean time: an upper bound, which no chooser can reach. Latency: from raw "
+            "input to last token; the choice itself is not counted. Intervals over images by bootstrap, choices held "
+            "fixed."
+        ),
+    )
+
+
+def _image_counts(outcomes: Outcomes, *, seed: int) -> NDArray[np.int64]:
+    """Resample images, and count how often each of their questions came: ``(resamplings, samples)``."""
+    images, image_N = np.unique(outcomes.samples["image_id"].tolist(), return_inverse=True)
+    counts_RN: NDArray[np.int64] = resampled_counts(len(images), seed=seed)[:, image_N]
+    return counts_RN
+
+
+def _interval(values_R: Array) -> Interval:
+    interval = percentile_interval(float(values_R[0]), values_R[1:])
+    assert interval is not None, "profiles hold finite values only"
+    return interval
+
+
+def _percent(interval: Interval) -> str:
+    return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
