@@ -117,8 +117,9 @@ def test_both_stages_are_one_policy_over_the_requests_that_were_taken() -> None:
     within = network.setting_network(model, high[0], remaining_ms[1:2, 1]).log_softmax(dim=-1)
     torch.testing.assert_close(log_prob[1, 6:], tier[0, 1] + within[0])
     assert prompts.num_bytes == sum(2 * 2 * 2 * 4 * 8 * 4 * memory.memory.shape[4] for memory in prompts.tiers)
-    moved = taken.to("cpu")
-    assert moved is taken
+    assert taken.to("cpu") is taken
+    moved = taken.to("meta")
+    assert (moved.tiers[0].memory.shape[2], moved.tiers[0].memory.device.type, len(moved)) == (3, "meta", 3)
 
 
 def test_a_memory_of_other_blocks_is_refused() -> None:
