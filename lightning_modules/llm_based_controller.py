@@ -14,7 +14,17 @@ from torch import Tensor
 from lightning_modules.controller import ControllerModule, FeatureKind, join_features
 from lightning_modules.grpo_controller import check_trains_distribution, end_to_end_lesson
 from lightning_modules.lesson import Lesson
-from models.controllers import Feedback, LLMBased, LLMTwoStage, Reward, TierNetwork, TierPrompts, grid_shape
+from models.controllers import (
+    Feedback,
+    FrozenDecider,
+    FrozenNetwork,
+    LLMBased,
+    LLMTwoStage,
+    Reward,
+    TierNetwork,
+    TierPrompts,
+    grid_shape,
+)
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
 from models.controllers.objectives import Objective
@@ -132,6 +142,16 @@ class LLMBasedControllerModule(ControllerModule):
     ) -> Tensor:
         """Return ``(batch, settings of the tier)`` logits, see ``Decider``: the state knows all the rest."""
         return self.first_blocks.decide(vision_BD)
+
+    def frozen(self) -> FrozenDecider:
+        """Return what decides as this does now, see ``ControllerModule``; the token and its head stay with torch."""
+        tier = self.network.tier_network
+        return FrozenDecider(
+            self.grid,
+            self.feature_widths,
+            before=FrozenNetwork(tier.trunk, tier.head, self.reads),
+            first_blocks=deepcopy(self.first_blocks),
+        )
 
     def shown(self, batch: ControllerBatch) -> Tensor:
         """Return the budget tokens' states behind every tier's prompt, ``(batch, tiers, width)``."""

@@ -7,7 +7,6 @@ On one request torch takes longer to begin each small operation than to do it, s
 # R = settings of a tier, S = settings.
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from scipy.special import ndtr
 from torch import Tensor, nn
 
 from models.controllers.heads import FactorisedHeads, JointHead
+from models.controllers.llm_based import LLMBased
 from models.controllers.trunk import Trunk
 from models.knobs import KnobGrid
 
@@ -71,9 +71,8 @@ class FrozenDecider:
         feature_widths: How many numbers are read of each kind of feature.
         before: Decides before the image: gives a logit for each setting, or for each tier.
         after: Decides after it, if anything is left to decide: gives a logit for each setting of the tier.
+        first_blocks: Decides after it from a budget token's state instead, see ``Decider``.
     """
-
-    first_blocks: Final = None
 
     def __init__(
         self,
@@ -82,8 +81,10 @@ class FrozenDecider:
         *,
         before: FrozenNetwork,
         after: FrozenNetwork | None = None,
+        first_blocks: LLMBased | None = None,
     ) -> None:
         self.grid = grid
+        self.first_blocks = first_blocks
         self.feature_widths = feature_widths
         self._before = before
         self._after = after
@@ -93,14 +94,14 @@ class FrozenDecider:
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, see ``Decider``."""
         logits = self._before(budget_ms_B, {"free": free_BF, "question": question_BD})
-        if self._after is not None:
-            logits = logits.repeat(self._num_settings // logits.shape[1], axis=1)
-        return torch.from_numpy(logits)
+        return torch.from_numpy(logits.repeat(self._num_settings // logits.shape[1], axis=1))
 
     def after_image(
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
     ) -> Tensor | None:
         """Return ``(batch, settings of the tier)`` logits or ``None``, see ``Decider``."""
+        if self.first_blocks is not None:
+            return self.first_blocks.decide(vision_BD)
         if self._after is None:
             return None
         known = {"free": free_BF, "question": question_BD, "vision": vision_BD}

@@ -132,6 +132,17 @@ def test_a_checkpoint_decides_alone_as_it_did(world: ControllerDataModule, tmp_p
     tier = torch.ones(len(batch), dtype=torch.int64)
     logits = decider.after_image(batch.budget_ms_B, tier, batch.free_BF, batch.question_BD, states)
     assert logits.shape == (len(batch), len(decider.grid.settings()) // 3)
+    frozen = decider.frozen()
+    assert (frozen.feature_widths, frozen.grid) == (decider.feature_widths, decider.grid)
+    for budget_ms in (5.0, 20.0, 300.0):
+        asked = (torch.full((len(batch),), budget_ms), batch.free_BF, batch.question_BD)
+        torch.testing.assert_close(frozen.before_image(*asked), decider.before_image(*asked))
+    told = (batch.budget_ms_B, tier, batch.free_BF, batch.question_BD, states)
+    again = frozen.after_image(*told)
+    assert again is not None
+    assert torch.equal(again, logits)
+    assert frozen.first_blocks is not None
+    assert torch.equal(frozen.first_blocks.decide(states), logits)
     decider.check_model(Path("model"))
     assert (tmp_path / "c.ckpt").stat().st_size < 2**20
 
