@@ -13,7 +13,7 @@ from profiling.controllers.outcomes import Codes, Outcomes, read_outcomes
 from profiling.files import write_json
 from profiling.savings.kinds import KINDS
 from profiling.savings.least_time import least_time
-from profiling.savings.report import Saving, measure_saving, savings_table, setting_words
+from profiling.savings.report import Saving, measure_saving, savings_table, setting_words, summary
 from profiling.savings.two_folds import Lesson, choose_in_two_folds
 
 _SLACKS: Final = (0.0, 0.01, 0.02)
@@ -36,22 +36,24 @@ def savings(profile: str, output_dir: Path, *, seed: int = 42) -> None:
     """
     outcomes = read_outcomes([profile])
     _check_complete(outcomes)
+    chosen = {
+        name: choose_in_two_folds(outcomes, kinds_of(outcomes), slacks=_SLACKS, seed=seed)
+        for name, kinds_of in KINDS.items()
+    }
     found: list[Saving] = []
-    learned: list[dict[str, Any]] = []
-    for slack in _SLACKS:
-        for name, kinds_of in KINDS.items():
-            folds = choose_in_two_folds(outcomes, kinds_of(outcomes), slack=slack, seed=seed)
-            margins = [lesson.margin for lesson in folds.lessons]
-            found.append(
-                measure_saving(
-                    outcomes, folds.static_N, folds.chosen_N, policy=name, slack=slack, margins=margins, seed=seed
-                )
-            )
-            learned += [_lesson_json(outcomes, name, slack, lesson) for lesson in folds.lessons]
-        chosen_N = oracle_by_question(outcomes, folds.static_N)
+    for by_policy in zip(*chosen.values(), strict=True):
+        for name, folds in zip(chosen, by_policy, strict=True):
+            found.append(measure_saving(outcomes, folds, folds.chosen_N, policy=name, seed=seed))
+        static = by_policy[0]  # the same for all of them
         found.append(
-            measure_saving(outcomes, folds.static_N, chosen_N, policy=_ORACLE, slack=slack, margins=(), seed=seed)
+            measure_saving(outcomes, static, oracle_by_question(outcomes, static.static_N), policy=_ORACLE, seed=seed)
         )
+    learned = [
+        _lesson_json(outcomes, name, folds.slack, lesson)
+        for name, by_slack in chosen.items()
+        for folds in by_slack
+        for lesson in folds.lessons
+    ]
     _write(outcomes, found, learned, output_dir)
 
 
@@ -96,4 +98,4 @@ def _write(outcomes: Outcomes, found: Sequence[Saving], learned: Sequence[dict[s
     output_dir.mkdir(parents=True, exist_ok=True)
     write_json(output_dir / "savings.json", content)
     table.write(output_dir / "savings")
-    table.show(Console())
+    summary(table).show(Console())

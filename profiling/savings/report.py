@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from profiling.controllers.outcomes import Array, Codes, Outcomes
 from profiling.markup import Table
 from profiling.resampling import Interval, percentile_interval, resampled_counts
+from profiling.savings.two_folds import TwoFolds
+
+_HOW: Final = (
+    "Settings by kind of question are learned on one half of the pictures and judged on the other, and so is the "
+    "static setting: the fastest one whose accuracy stays behind the best one's by no more than the slack. Asked for "
+    "is the static setting's accuracy, and beyond it a margin found by cross-validation within the half; where that "
+    "saves nothing, the static setting stays. The oracle knows answers and times of the very questions and reaches "
+    "the static setting's accuracy in the least mean time: an upper bound, which no chooser can reach. Latency: from "
+    "raw input to last token; the choice itself is not counted. Intervals over images by bootstrap, choices held "
+    "fixed."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +33,6 @@ class Saving:
         policy: The way to choose.
         slack: Accuracy that the static setting may stay behind the most accurate one.
         static_settings: The static setting of each half, as words.
-        margins: Accuracy that each half asked for beyond the static setting's, see ``Lesson``; empty for an oracle.
         static_median_ms: Median latency of the static setting.
         median_ms: Median latency of the policy.
         static_accuracy: Mean accuracy of the static setting.
@@ -35,7 +45,6 @@ class Saving:
     policy: str
     slack: float
     static_settings: tuple[str, ...]
-    margins: tuple[float | None, ...]
     static_median_ms: float
     median_ms: float
     static_accuracy: float
@@ -49,27 +58,17 @@ class Saving:
         return asdict(self)
 
 
-def measure_saving(
-    outcomes: Outcomes,
-    static_N: Codes,
-    chosen_N: Codes,
-    *,
-    policy: str,
-    slack: float,
-    margins: Sequence[float | None],
-    seed: int,
-) -> Saving:
-    """Judge choices beside static ones.
+def measure_saving(outcomes: Outcomes, folds: TwoFolds, chosen_N: Codes, *, policy: str, seed: int) -> Saving:
+    """Judge choices beside the static ones of both halves.
 
     Args:
         outcomes: Every question at every setting.
-        static_N: ``(samples,)`` the static setting, that of its half.
+        folds: Knows the static settings.
         chosen_N: ``(samples,)`` what was chosen.
         policy: The way to choose.
-        slack: Accuracy that the static setting may stay behind the most accurate one.
-        margins: Accuracy that each half asked for beyond the static setting's, see ``Lesson``.
         seed: Of the resamplings.
     """
+    static_N = folds.static_N
     rows = np.arange(len(outcomes))
     static_ms_N, chosen_ms_N = (outcomes.latency_ms_NS[rows, places] for places in (static_N, chosen_N))
     gained_N = outcomes.accuracy_NS[rows, chosen_N] - outcomes.accuracy_NS[rows, static_N]
@@ -80,9 +79,8 @@ def measure_saving(
     mean_saved_R = 1 - (counts_RN @ chosen_ms_N) / (counts_RN @ static_ms_N)
     return Saving(
         policy=policy,
-        slack=slack,
+        slack=folds.slack,
         static_settings=tuple(setting_words(outcomes, place) for place in np.unique(static_N)),
-        margins=tuple(margins),
         static_median_ms=float(weighted_medians(static_ms_N, counts_RN[:1])[0]),
         median_ms=float(weighted_medians(chosen_ms_N, counts_RN[:1])[0]),
         static_accuracy=float(outcomes.accuracy_NS[rows, static_N].mean()),
@@ -109,31 +107,32 @@ def setting_words(outcomes: Outcomes, place: int) -> str:
 
 def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
     """Return the table of all comparisons."""
-    columns = ("policy", "static setting", "median ms", "median saved [95 %]", "mean saved [95 %]", "accuracy")
+    columns = ("slack", "policy", "static setting", "median ms", "accuracy", "median saved [95 %]", "mean saved [95 %]")
     return Table(
         columns=(*columns, "accuracy gained [95 %]"),
         rows=tuple(
             (
+                f"{saving.slack:g}",
                 saving.policy,
-                f"{' and '.join(saving.static_settings)} (slack {saving.slack:g})",
+                " and ".join(saving.static_settings),
                 f"{saving.static_median_ms:.1f} -> {saving.median_ms:.1f}",
+                f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
                 _percent(saving.median_saved),
                 _percent(saving.mean_saved),
-                f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
                 _signed(saving.accuracy_gained),
             )
             for saving in savings
         ),
-        caption=(
-            f"{subject}. Settings by kind of question are learned on one half of the pictures and judged on the other, "
-            "and so is the static setting: the fastest one whose accuracy stays behind the best one's by no more than "
-            "the slack. Asked for is the static setting's accuracy, and beyond it a margin found by cross-validation "
-            "within the half. The oracle knows answers and times of the very questions and reaches the static "
-            "setting's accuracy in the least mean time: an upper bound, which no chooser can reach. Latency: from raw "
-            "input to last token; the choice itself is not counted. Intervals over images by bootstrap, choices held "
-            "fixed."
-        ),
+        caption=f"{subject}. {_HOW}",
     )
+
+
+def summary(table: Table) -> Table:
+    """Return the table without its intervals and static settings, narrow enough for a screen."""
+    places = [place for place, column in enumerate(table.columns) if column != "static setting"]
+    rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
+    columns = tuple(table.columns[place].partition(" [")[0] for place in places)
+    return Table(columns=columns, rows=rows, caption=table.caption)
 
 
 def _image_counts(outcomes: Outcomes, *, seed: int) -> NDArray[np.int64]:

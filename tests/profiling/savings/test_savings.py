@@ -10,9 +10,10 @@ import main
 from models.knobs import KnobSetting
 from profiling.controllers.outcomes import Outcomes
 from profiling.savings.command import oracle_by_question
-from profiling.savings.kinds import by_family, by_words
+from profiling.savings.kinds import Kinds, by_family, by_words
+from profiling.savings.needs import choose, learn_needs, rising
 from profiling.savings.report import measure_saving, setting_words, weighted_medians
-from profiling.savings.two_folds import best_static, choose_in_two_folds, learn
+from profiling.savings.two_folds import TwoFolds, choose_in_two_folds
 from tests.savings_world import EASY_FRACTION, GRID, latency_ms, noisy_accuracy, rows, world, write_world
 
 STATIC = GRID.setting(tier="high", top_k=1, num_active_blocks=4)  # the fastest of those that are always right
@@ -24,6 +25,11 @@ def outcomes() -> Outcomes:
     return world()
 
 
+def halves(outcomes: Outcomes, kinds: Kinds) -> TwoFolds:
+    (found,) = choose_in_two_folds(outcomes, kinds, slacks=[0.0], seed=0)
+    return found
+
+
 def place(setting: KnobSetting) -> int:
     return GRID.settings().index(setting)
 
@@ -31,15 +37,14 @@ def place(setting: KnobSetting) -> int:
 def test_the_best_static_setting_is_the_fastest_of_the_most_accurate_and_slack_lets_faster_ones_in(
     outcomes: Outcomes,
 ) -> None:
-    assert best_static(outcomes, slack=0.0) == place(STATIC)
-    assert best_static(outcomes, slack=0.39) == place(STATIC)
-    assert best_static(outcomes, slack=0.4) == place(FASTEST)
+    needs = learn_needs(outcomes, by_family(outcomes))
+    assert [needs.best_static(slack) for slack in (0.0, 0.39, 0.4)] == [place(STATIC), place(STATIC), place(FASTEST)]
 
 
 @pytest.mark.parametrize("kinds_of", [by_family, by_words])
 def test_easy_kinds_get_the_fastest_setting_and_hard_ones_the_static(kinds_of: object, outcomes: Outcomes) -> None:
     assert callable(kinds_of)
-    folds = choose_in_two_folds(outcomes, kinds_of(outcomes), slack=0.0, seed=0)
+    folds = halves(outcomes, kinds_of(outcomes))
     is_easy = (outcomes.samples["dataset"] == "easy").to_numpy()
     assert set(folds.static_N) == {place(STATIC)}
     assert set(folds.chosen_N[is_easy]) == {place(FASTEST)}
@@ -48,8 +53,8 @@ def test_easy_kinds_get_the_fastest_setting_and_hard_ones_the_static(kinds_of: o
 
 
 def test_what_is_saved_is_what_the_world_allows(outcomes: Outcomes) -> None:
-    folds = choose_in_two_folds(outcomes, by_family(outcomes), slack=0.0, seed=0)
-    saving = measure_saving(outcomes, folds.static_N, folds.chosen_N, policy="by family", slack=0.0, margins=(), seed=0)
+    folds = halves(outcomes, by_family(outcomes))
+    saving = measure_saving(outcomes, folds, folds.chosen_N, policy="by family", seed=0)
     share = 1 - latency_ms(FASTEST) / latency_ms(STATIC)
     assert saving.median_saved.value == pytest.approx(share)  # more than half of the questions are easy
     assert saving.mean_saved.value == pytest.approx(EASY_FRACTION * share)
@@ -61,9 +66,10 @@ def test_what_is_saved_is_what_the_world_allows(outcomes: Outcomes) -> None:
 def test_kinds_that_few_questions_teach_get_the_static_setting(outcomes: Outcomes) -> None:
     kinds = by_family(outcomes)
     few = outcomes.take(np.flatnonzero(kinds == "easy")[:15])
-    lesson = learn(few, by_family(few), slack=0.0, margin=0.0)
-    assert lesson.by_kind == {}
-    assert set(lesson.choose(by_family(few))) == {lesson.static}
+    needs = learn_needs(few, by_family(few))
+    assert needs.kinds == []
+    assert needs.by_kind(place(FASTEST), 0.0) == {}
+    assert choose({"easy": 3}, 7, np.asarray(["easy", "unheard of"])).tolist() == [3, 7]
 
 
 def test_words_tell_what_is_asked_and_how_long_it_is(outcomes: Outcomes) -> None:
@@ -73,7 +79,7 @@ def test_words_tell_what_is_asked_and_how_long_it_is(outcomes: Outcomes) -> None
 def _gained(noisy: Outcomes) -> float:
     """Return the accuracy gained where kinds of questions mean nothing."""
     kinds = np.asarray([f"kind {number % 6}" for number in range(len(noisy))])
-    folds = choose_in_two_folds(noisy, kinds, slack=0.0, seed=0)
+    folds = halves(noisy, kinds)
     questions = np.arange(len(noisy))
     gained = noisy.accuracy_NS[questions, folds.chosen_N] - noisy.accuracy_NS[questions, folds.static_N]
     return float(gained.mean())
@@ -82,16 +88,34 @@ def _gained(noisy: Outcomes) -> float:
 def test_a_margin_keeps_settings_out_that_only_luck_made_accurate(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = [world(noisy_accuracy(rows(num_images=240), seed=seed)) for seed in range(2)]
     gained = [_gained(one) for one in noisy]
-    with monkeypatch.context() as patched:
-        patched.setattr("profiling.savings.two_folds._margin", lambda *_, **__: 0.0)
-        without = [_gained(one) for one in noisy]
+    monkeypatch.setattr("profiling.savings.two_folds._MARGINS", (0.0,))
+    monkeypatch.setattr("profiling.savings.two_folds._Fold.gained", lambda *_: 0.0)
+    monkeypatch.setattr("profiling.savings.needs.rising", lambda accuracy, _: accuracy)
+    without = [_gained(one) for one in noisy]
     assert np.mean(without) < -0.05
     assert np.mean(gained) > -0.03
 
 
-def test_every_kind_keeps_the_static_setting_where_no_margin_is_enough(outcomes: Outcomes) -> None:
-    lesson = learn(outcomes, by_family(outcomes), slack=0.0, margin=None)
-    assert set(lesson.choose(by_family(outcomes))) == {place(STATIC)}
+def test_every_kind_keeps_the_static_setting_where_no_margin_is_enough(
+    outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("profiling.savings.two_folds._Fold.gained", lambda *_: -1.0)
+    folds = halves(outcomes, by_family(outcomes))
+    assert [lesson.margin for lesson in folds.lessons] == [None, None]
+    assert np.array_equal(folds.chosen_N, folds.static_N)
+
+
+def test_a_margin_that_takes_more_time_than_the_static_setting_changes_nothing(outcomes: Outcomes) -> None:
+    needs = learn_needs(outcomes, by_family(outcomes))
+    slower = place(GRID.setting(tier="low", top_k=2, num_active_blocks=2))
+    assert needs.by_kind(slower, 0.0) == {"easy": place(FASTEST), "hard": place(FASTEST)}
+    assert needs.by_kind(slower, 0.1) == {}  # only hard questions can get better, and they need 46 ms
+
+
+def test_a_setting_that_looks_better_than_one_with_more_is_smoothed() -> None:
+    has_no_more = np.tri(4, dtype=bool)  # settings in a row, each with more than the one before it
+    smoothed = rising(np.asarray([[0.2, 0.8, 0.6, 0.9], [0.1, 0.2, 0.3, 0.4]]), has_no_more)
+    np.testing.assert_allclose(smoothed, [[0.2, 0.7, 0.7, 0.9], [0.1, 0.2, 0.3, 0.4]])
 
 
 def test_the_oracle_takes_the_fastest_right_setting_of_each_question(outcomes: Outcomes) -> None:
@@ -115,7 +139,7 @@ def test_the_command_writes_every_comparison_and_what_was_learned(tmp_path: Path
     ]
     assert written["lessons"][0]["by_kind"] == {"easy": "low/1/2", "hard": "high/1/4"}
     text = Path("out/savings.md").read_text()
-    assert "| by family | high/1/4 (slack 0) | 46.0 -> 14.0 | 69.6% [69.6%, 69.6%] |" in text
+    assert "| 0 | by family | high/1/4 | 46.0 -> 14.0 | 1.000 -> 1.000 | 69.6% [69.6%, 69.6%] |" in text
 
 
 def test_a_question_without_one_of_the_settings_is_refused(tmp_path: Path) -> None:
