@@ -7,13 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 EncodingName = Literal["rbf", "sinusoid"]
-Array = NDArray[np.float32]
 
 
 class BudgetEncoding(nn.Module, ABC):
@@ -43,32 +40,28 @@ class BudgetEncoding(nn.Module, ABC):
         self.num_units = num_units
 
     def position(self, budget_ms_B: Tensor) -> Tensor:
-        """Return where each budget lies: 0 at the fastest time, 1 at the slowest, ``(batch,)``."""
-        # In float64: what float32 rounds off, the fastest wave of a sinusoid would show 128 times as large.
+        """Return where each budget lies: 0 at the fastest time, 1 at the slowest, ``(batch,)`` float64."""
         fastest_ms, slowest_ms = self._limits_ms.double()
-        log_ratio_B = (budget_ms_B.double().clamp(fastest_ms, slowest_ms) / fastest_ms).log()
-        position_B: Tensor = (log_ratio_B / (slowest_ms / fastest_ms).log()).float()
-        return position_B
+        position_B: Tensor = (budget_ms_B.double().clamp(fastest_ms, slowest_ms) / fastest_ms).log()
+        return position_B / (slowest_ms / fastest_ms).log()
 
     @abstractmethod
     def forward(self, budget_ms_B: Tensor) -> Tensor:
-        """Return ``(batch, num_units)``, each number in [-1, 1]."""
+        """Return ``(batch, num_units)`` float32, each number in [-1, 1]."""
 
-    def frozen(self) -> Callable[[Array], Array]:
-        """Return the same from array to array, for one budget at a time at a fraction of the cost."""
-        fastest_ms, slowest_ms = self._limits_ms.double().numpy()
-        log_range, units = np.log(slowest_ms / fastest_ms), self._frozen_units()
+    def frozen(self) -> Callable[[float], list[float]]:
+        """Return the same from one budget to its numbers, without a tensor."""
+        fastest_ms, slowest_ms = self._limits_ms.tolist()
+        log_range, units = math.log(slowest_ms / fastest_ms), self._frozen_units()
 
-        def encode(budget_ms_B: Array) -> Array:
-            clamped_B = np.minimum(np.maximum(budget_ms_B, fastest_ms), slowest_ms)
-            position_B1 = (np.log(clamped_B / fastest_ms) / log_range).astype(np.float32)[:, None]
-            return units(position_B1)
+        def encode(budget_ms: float) -> list[float]:
+            return units(math.log(min(max(budget_ms, fastest_ms), slowest_ms) / fastest_ms) / log_range)
 
         return encode
 
     @abstractmethod
-    def _frozen_units(self) -> Callable[[Array], Array]:
-        """Return what makes the numbers ``(batch, num_units)`` of positions ``(batch, 1)``."""
+    def _frozen_units(self) -> Callable[[float], list[float]]:
+        """Return what makes the numbers of a position."""
 
 
 class RbfEncoding(BudgetEncoding):
@@ -83,17 +76,12 @@ class RbfEncoding(BudgetEncoding):
     def forward(self, budget_ms_B: Tensor) -> Tensor:
         """Return ``(batch, num_units)``."""
         distance_BE = (self.position(budget_ms_B)[:, None] - self._center_E) * (self.num_units - 1)
-        return (-0.5 * distance_BE.square()).exp()
+        return (-0.5 * distance_BE.square()).exp().float()
 
-    def _frozen_units(self) -> Callable[[Array], Array]:
-        center_E, last = self._center_E.numpy().copy(), self.num_units - 1
-
-        def units(position_B1: Array) -> Array:
-            distance_BE = (position_B1 - center_E) * last
-            unit_BE: Array = np.exp(-0.5 * distance_BE * distance_BE)
-            return unit_BE
-
-        return units
+    def _frozen_units(self) -> Callable[[float], list[float]]:
+        """Return what makes the numbers of a position."""
+        centers, last = self._center_E.tolist(), self.num_units - 1
+        return lambda position: [math.exp(-0.5 * ((position - center) * last) ** 2) for center in centers]
 
 
 class SinusoidEncoding(BudgetEncoding):
@@ -109,16 +97,12 @@ class SinusoidEncoding(BudgetEncoding):
     def forward(self, budget_ms_B: Tensor) -> Tensor:
         """Return ``(batch, num_units)``."""
         angle_BE = self.position(budget_ms_B)[:, None] * self._frequency_E
-        return torch.cat([angle_BE.sin(), angle_BE.cos()], dim=1)
+        return torch.cat([angle_BE.sin(), angle_BE.cos()], dim=1).float()
 
-    def _frozen_units(self) -> Callable[[Array], Array]:
-        frequency_E = self._frequency_E.numpy().copy()
-
-        def units(position_B1: Array) -> Array:
-            angle_BE = position_B1 * frequency_E
-            return np.concatenate([np.sin(angle_BE), np.cos(angle_BE)], axis=1)
-
-        return units
+    def _frozen_units(self) -> Callable[[float], list[float]]:
+        """Return what makes the numbers of a position."""
+        frequencies = self._frequency_E.tolist()
+        return lambda position: [wave(position * each) for wave in (math.sin, math.cos) for each in frequencies]
 
 
 def budget_encoding(name: EncodingName, fastest_ms: float, slowest_ms: float) -> BudgetEncoding:

@@ -34,27 +34,27 @@ class FrozenNetwork:
     def __init__(self, trunk: Trunk, head: JointHead | FactorisedHeads, reads: Sequence[str]) -> None:
         self._encode = trunk.budget.frozen()
         self._reads = tuple(reads)
-        self._mean_F = trunk.standardize.mean_F.numpy().copy()
-        self._scale_F = trunk.standardize.scale_F.numpy().copy()
         linear = [layer for layer in trunk.layers if isinstance(layer, nn.Linear)]
+        scale = trunk.standardize
+        # What is no feature is taken as it is.
+        after = linear[0].in_features - trunk.budget.num_units - len(scale.mean_F)
+        around = (trunk.budget.num_units, after)
+        self._mean_I = np.pad(scale.mean_F.numpy(), around)
+        self._scale_I = np.pad(scale.scale_F.numpy(), around, constant_values=1)
         self._layers = [_affine(layer, layer.in_features) for layer in linear]
         self._head = _affine(head, linear[-1].out_features)
 
-    def __call__(self, budget_ms_B: Tensor, known: Mapping[str, Tensor], plain_BP: Array | None = None) -> Array:
+    def __call__(self, budget_ms_B: Tensor, known: Mapping[str, Tensor], *plain: Array) -> Array:
         """Return ``(batch, choices)`` logits.
 
         Args:
             budget_ms_B: ``(batch,)`` milliseconds.
             known: Features by kind, ``(batch, features)`` each.
-            plain_BP: Inputs that are taken as they are, ``(batch, inputs)``.
+            plain: Inputs that are taken as they are, ``(batch, inputs)``.
         """
-        inputs = [self._encode(budget_ms_B.numpy())]
-        if self._reads:
-            features_BF = np.concatenate([known[kind].numpy() for kind in self._reads], axis=1)
-            inputs.append((features_BF - self._mean_F) / self._scale_F)
-        if plain_BP is not None:
-            inputs.append(plain_BP)
-        hidden = np.concatenate(inputs, axis=1)
+        encoded_BE = np.array([self._encode(budget_ms) for budget_ms in budget_ms_B.tolist()], dtype=np.float32)
+        inputs_BI = np.concatenate([encoded_BE, *(known[kind].numpy() for kind in self._reads), *plain], axis=1)
+        hidden = (inputs_BI - self._mean_I) / self._scale_I
         for weight, bias in self._layers:
             hidden = hidden @ weight + bias
             hidden = hidden * ndtr(hidden)  # GELU

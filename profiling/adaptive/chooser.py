@@ -90,6 +90,8 @@ class Chooser:
         self._stops = stops_at_deadline
         self._checks_time = checks_time
         self._num_settings = len(decider.grid.settings())
+        self._no_values_S = np.full(self._num_settings, np.nan)
+        self._nothing_S = np.zeros(self._num_settings, dtype=np.bool_)
         self._per_tier = self._num_settings // len(decider.grid.tiers)
         nothing = {kind: torch.zeros(1, width) for kind, width in decider.feature_widths.items()}
         asked = decider.after_image(
@@ -121,10 +123,10 @@ class Chooser:
             budget_ms: From raw input to last token, margin taken off.
             elapsed_ms: What of it has passed.
         """
-        logits_BS = self._decider.before_image(torch.tensor([budget_ms]), known.free_BF, known.question_BD)
+        logits_BS = self._decider.before_image(torch.full((1,), budget_ms), known.free_BF, known.question_BD)
         outlook = self._outlook(known.vision_tokens_T)
         values_S = logits_BS.numpy()[0].astype(np.float64)
-        return _pick(known, outlook.expected, values_S, elapsed_ms + outlook.bound_ms_S <= budget_ms)
+        return _pick(known, outlook.expected, values_S, outlook.bound_ms_S <= budget_ms - elapsed_ms)
 
     def after_image(self, choice: Choice, vision_BD: Tensor, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
@@ -136,18 +138,17 @@ class Chooser:
         """
         tier = self.tier_of(choice)
         logits_BR = self._decider.after_image(
-            torch.tensor([remaining_ms]),
-            torch.tensor([tier]),
+            torch.full((1,), remaining_ms),
+            torch.full((1,), tier),
             choice.known.free_BF,
             choice.known.question_BD,
             vision_BD,
         )
         assert logits_BR is not None, "only a controller that decides twice is asked again"
         of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
-        values_S = np.full(self._num_settings, np.nan)
+        values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
         values_S[of_tier] = logits_BR.numpy()[0]
-        bound_ms_S = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S
-        is_feasible_S = (bound_ms_S <= remaining_ms) & ~np.isnan(values_S)
+        is_feasible_S[of_tier] = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S[of_tier] <= remaining_ms
         return _pick(choice.known, choice.expected, values_S, is_feasible_S)
 
     def token_bound_ms(self, choice: Choice) -> float:

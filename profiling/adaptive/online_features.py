@@ -89,7 +89,7 @@ class OnlineFeatures:
                 question=question,
             )
         return Known(
-            free_BF=torch.tensor([free], dtype=torch.float32),
+            free_BF=torch.from_numpy(np.array([free], dtype=np.float32)),
             question_BD=self._mean_word(prompt_ids),
             vision_tokens_T=tokens.vision_tokens_T,
         )

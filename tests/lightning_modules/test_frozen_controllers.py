@@ -37,7 +37,7 @@ def controller(kind: str, reads: list[FeatureKind], **changes: Any) -> Controlle
     torch.manual_seed(1)
     module: ControllerModule = KINDS[kind](facts, reads=reads, **changes)
     for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.15)
     return module.requires_grad_(False).eval()
 
 
