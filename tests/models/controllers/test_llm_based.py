@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from models.controllers.llm_based import LLMBased, remaining_blocks
+from models.engine.graph import GraphEngine
+from models.engine.recording import CudaGraphs
 from models.generation import generate
 from models.inputs import ModelInputs, collate
 from models.knobs import STANDARD_TIERS, KnobGrid
 from models.kv_cache import KVCache
 from models.molmo import Molmo
+from tests.engine_models import DEVICE, TILES, mixture, prompt
 from tests.small_models import golden_model, setting_of, tiny_inputs, tiny_molmo
 
 NUM_FIRST = 2
@@ -77,6 +80,18 @@ def test_an_engine_goes_on_from_what_the_first_blocks_have_begun(blocks: tuple[i
     assert wanted.logits is not None
     assert found.logits is not None
     torch.testing.assert_close(found.logits, wanted.logits)
+
+
+def test_the_graph_engine_runs_the_first_blocks_again_and_answers_as_if_nothing_had_begun() -> None:
+    model = deepcopy(mixture()).requires_grad_(False)
+    record = CudaGraphs(torch.device(DEVICE)) if DEVICE == "cuda" else lambda call: call
+    engine = GraphEngine(model, capacity=24, tiles=TILES, record=record)
+    inputs, setting = prompt(), setting_of(model, top_k=1)
+    with torch.inference_mode():
+        begun, _ = _network(model, num_first_blocks=1).begin(model, inputs, None, BUDGET_MS)
+    wanted = generate(model, inputs, setting=setting, max_new_tokens=2).token_ids
+    found = generate(model, inputs, setting=setting, max_new_tokens=2, engine=engine, begun=begun).token_ids
+    assert torch.equal(found, wanted)
 
 
 def test_padding_changes_no_decision() -> None:
