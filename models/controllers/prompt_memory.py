@@ -29,9 +29,6 @@ class PromptMemory(KVCache):
         super().__init__(memory)
         self.num_tokens_B = num_tokens_B
 
-    def __len__(self) -> int:
-        return len(self.num_tokens_B)
-
     def append(self, slot: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return a block's keys and values with those of the tokens behind, in their type; store nothing."""
         key_BGSK, value_BGSK = self.memory[slot].to(key.dtype)
@@ -107,11 +104,6 @@ class TierPrompts:
 
     def __len__(self) -> int:
         return len(self.row_B)
-
-    @property
-    def num_first_blocks(self) -> int:
-        """Blocks that remember."""
-        return self.tiers[0].memory.shape[0]
 
     @property
     def num_bytes(self) -> int:

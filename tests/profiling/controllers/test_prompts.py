@@ -34,7 +34,6 @@ def test_every_samples_prompt_is_kept_at_every_tier_in_half_precision(caplog: py
     with caplog.at_level(logging.INFO):
         prompts = SOURCE.read(outcomes)
     assert len(prompts) == len(outcomes) == 8
-    assert prompts.num_first_blocks == 1
     lengths = [memory.num_tokens_B.max() for memory in prompts.tiers]
     assert lengths[0] < lengths[1] < lengths[2]
     for memory, length in zip(prompts.tiers, lengths, strict=True):
