@@ -42,8 +42,9 @@ class BudgetEncoding(nn.Module, ABC):
     def position(self, budget_ms_B: Tensor) -> Tensor:
         """Return where each budget lies: 0 at the fastest time, 1 at the slowest, ``(batch,)`` float64."""
         fastest_ms, slowest_ms = self._limits_ms.double()
-        position_B: Tensor = (budget_ms_B.double().clamp(fastest_ms, slowest_ms) / fastest_ms).log()
-        return position_B / (slowest_ms / fastest_ms).log()
+        log_ratio_B = (budget_ms_B.double().clamp(fastest_ms, slowest_ms) / fastest_ms).log()
+        position_B: Tensor = log_ratio_B / (slowest_ms / fastest_ms).log()
+        return position_B
 
     @abstractmethod
     def forward(self, budget_ms_B: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 # Shape suffixes: B = requests, S = ids of the prompt, C = crops, T = vision tokens of a crop, D = width.
 
-import torch
 from torch import Tensor
 
 from models.inputs import PAD, ModelInputs
@@ -36,5 +35,5 @@ def vision_embedding(inputs: ModelInputs, vision_tokens_BCTD: Tensor) -> Tensor:
     """
     assert inputs.token_index is not None, "a request with vision tokens has their places"
     is_kept = inputs.token_index >= 0
-    shown = torch.where(is_kept[..., None], vision_tokens_BCTD.float(), 0.0)
+    shown = vision_tokens_BCTD.float() * is_kept[..., None]
     return shown.sum(dim=(1, 2)) / is_kept.sum(dim=(1, 2))[:, None].clamp(min=1)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from models.knobs import spread_grid
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.online_features import Known
-from profiling.promises.latency_table import LatencyTable, Times
+from profiling.promises.latency_table import PARTS, LatencyTable, Times
 
 GRID = spread_grid(4, top_k=(1, 2), block_counts=(4,))  # three tiers of two settings
 FIRST_MS = np.asarray([10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
@@ -51,7 +52,7 @@ def table(*, kappa: float = 1.0) -> LatencyTable:
         }
         for tier, count in enumerate(KNOWN.vision_tokens_T)
     )
-    factors = Times(**dict.fromkeys(("first_token_ms", "prefill_ms", "token_ms", "total_ms"), np.full(6, kappa)))
+    factors = Times(**dict.fromkeys(PARTS, np.full(6, kappa)))
     return LatencyTable(grid=GRID, by_tokens=by_tokens, kappa=factors, alpha=0.1)
 
 
@@ -67,6 +68,18 @@ def test_the_best_setting_whose_first_token_is_bounded_by_the_budget_is_chosen()
     assert chosen(59.9) == (4, False)
     assert chosen(60.0, elapsed_ms=0.1) == (4, False)
     assert chosen(60.0, kappa=1.2) == (4, False)
+
+
+def test_requests_are_bounded_by_the_times_of_their_own_vision_tokens() -> None:
+    few, twice = table(), Times(**dict.fromkeys(PARTS, np.asarray(2.0)))
+    by_tokens = tuple({**known, 1000: times.scaled(twice)} for known in few.by_tokens for times in known.values())
+    chooser = Chooser(Likes(), replace(few, by_tokens=by_tokens), stops_at_deadline=True)
+    for _ in range(2):
+        assert chooser.before_image(KNOWN, budget_ms=60.0, elapsed_ms=0.0).setting == 5
+        many = chooser.before_image(replace(KNOWN, vision_tokens_T=(1000,) * 3), budget_ms=60.0, elapsed_ms=0.0)
+        assert many.setting == 2  # 30 ms, twice
+        assert many.expected is not None
+        assert many.expected.total_ms[2] == 2 * 38.0
 
 
 def test_without_stopping_the_last_token_is_what_counts() -> None:
