@@ -17,7 +17,7 @@ from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.lesson import Lesson, run_what_is_drawn
 from lightning_modules.plain_arguments import described, rebuilt
-from models.controllers import Decider, Draw, Feedback, LLMBased, Reward, decide
+from models.controllers import Draw, Feedback, FrozenDecider, LLMBased, Reward, decide
 from models.controllers.objectives import Objective
 from models.controllers.trunk import Standardize
 from models.knobs import GRID_KEY, KnobGrid, own_grid
@@ -98,9 +98,9 @@ class ControllerModule(LightningModule, ABC):
         """Return what the second decision would be shown behind each tier, ``(batch, tiers, width)``."""
         return batch.vision_BTD
 
-    def frozen(self) -> Decider:
-        """Return what decides as this does now at the least cost: itself, unless a subclass knows better."""
-        return self
+    @abstractmethod
+    def frozen(self) -> FrozenDecider:
+        """Return what decides as this does now, one request at a time at a fraction of the cost."""
 
     def forward(self, batch: ControllerBatch) -> Tensor:
         """Return the chosen settings, ``(batch,)`` int64."""
