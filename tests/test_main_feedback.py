@@ -2,11 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import main
+from profiling.checkpoint_file import load_estimator
 from tests.estimator_world import write_estimator
 from tests.online_world import write_online_world
 
@@ -40,6 +42,12 @@ def test_both_switches_train_and_the_online_one_says_what_was_run(caplog: pytest
     assert f"online: {answers.num_run} answers were run, {answers.num_remembered} remembered" in caplog.text
 
 
-def test_the_model_that_the_shipped_switch_runs_is_shipped() -> None:
-    source = yaml.safe_load((CONFIGS / "feedback/online.yaml").read_text())["data"]["init_args"]["online"]
-    assert (CONFIGS.parent / source["snapshot"] / "model.safetensors").is_file()
+def test_what_the_shipped_switches_name_is_shipped() -> None:
+    def arguments(name: str) -> dict[str, Any]:
+        known: dict[str, Any] = yaml.safe_load((CONFIGS / "feedback" / name).read_text())["data"]["init_args"]
+        return known
+
+    snapshot = arguments("online.yaml")["online"]["snapshot"]
+    assert (CONFIGS.parent / snapshot / "model.safetensors").is_file()
+    estimator = load_estimator(str(CONFIGS.parent / arguments("estimated_latency.yaml")["estimator"]))
+    assert estimator.devices == ("AMD EPYC",)
