@@ -20,19 +20,19 @@ _HOW: Final = (
     "is the static setting's accuracy, and beyond it a margin found by cross-validation within the half; where that "
     "saves nothing, the static setting stays. The oracle knows answers and times of the very questions and reaches "
     "the static setting's accuracy in the least mean time: an upper bound, which no chooser can reach. Latency: from "
-    "raw input to last token; the choice itself is not counted. Intervals over images by bootstrap, choices held "
-    "fixed."
+    "raw input to last token; the choice itself is not counted. All is averaged over halvings; intervals over "
+    "images by bootstrap, choices held fixed."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """One way to choose, beside one static setting, on the same questions.
+    """One way to choose, beside a static setting, on the same questions; on average over halvings.
 
     Args:
         policy: The way to choose.
         slack: Accuracy that the static setting may stay behind the most accurate one.
-        static_settings: The static setting of each half, as words.
+        static_settings: The static settings of all halves, as words.
         static_median_ms: Median latency of the static setting.
         median_ms: Median latency of the policy.
         static_accuracy: Mean accuracy of the static setting.
@@ -58,37 +58,62 @@ class Saving:
         return asdict(self)
 
 
-def measure_saving(outcomes: Outcomes, folds: TwoFolds, chosen_N: Codes, *, policy: str, seed: int) -> Saving:
-    """Judge choices beside the static ones of both halves.
+def measure_saving(
+    outcomes: Outcomes, halvings: Sequence[TwoFolds], chosen: Sequence[Codes], *, policy: str, seed: int
+) -> Saving:
+    """Judge choices beside the static ones, on average over halvings.
 
     Args:
         outcomes: Every question at every setting.
-        folds: Knows the static settings.
-        chosen_N: ``(samples,)`` what was chosen.
+        halvings: Know the static settings; all of one slack.
+        chosen: ``(samples,)`` what was chosen, for each of them.
         policy: The way to choose.
         seed: Of the resamplings.
     """
-    static_N = folds.static_N
-    rows = np.arange(len(outcomes))
-    static_ms_N, chosen_ms_N = (outcomes.latency_ms_NS[rows, places] for places in (static_N, chosen_N))
-    gained_N = outcomes.accuracy_NS[rows, chosen_N] - outcomes.accuracy_NS[rows, static_N]
     # The first row is the questions as they are.
-    counts_RN = np.concatenate([np.ones((1, len(rows)), dtype=np.int64), _image_counts(outcomes, seed=seed)])
-    num_R = counts_RN.sum(axis=1)
-    median_saved_R = 1 - weighted_medians(chosen_ms_N, counts_RN) / weighted_medians(static_ms_N, counts_RN)
-    mean_saved_R = 1 - (counts_RN @ chosen_ms_N) / (counts_RN @ static_ms_N)
+    asked_N = np.ones((1, len(outcomes)), dtype=np.int64)
+    counts_RN = np.concatenate([asked_N, _image_counts(outcomes, seed=seed)])
+    static = [_reached(outcomes, halving.static_N, counts_RN) for halving in halvings]
+    reached = [_reached(outcomes, chosen_N, counts_RN) for chosen_N in chosen]
+    pairs = list(zip(reached, static, strict=True))
+    places = np.unique([halving.static_N for halving in halvings])
     return Saving(
         policy=policy,
-        slack=folds.slack,
-        static_settings=tuple(setting_words(outcomes, place) for place in np.unique(static_N)),
-        static_median_ms=float(weighted_medians(static_ms_N, counts_RN[:1])[0]),
-        median_ms=float(weighted_medians(chosen_ms_N, counts_RN[:1])[0]),
-        static_accuracy=float(outcomes.accuracy_NS[rows, static_N].mean()),
-        accuracy=float(outcomes.accuracy_NS[rows, chosen_N].mean()),
-        median_saved=_interval(median_saved_R),
-        mean_saved=_interval(mean_saved_R),
-        accuracy_gained=_interval(counts_RN @ gained_N / num_R),
+        slack=halvings[0].slack,
+        static_settings=tuple(setting_words(outcomes, int(place)) for place in places),
+        static_median_ms=float(_average([one.median_ms_R for one in static])[0]),
+        median_ms=float(_average([one.median_ms_R for one in reached])[0]),
+        static_accuracy=float(_average([one.accuracy_R for one in static])[0]),
+        accuracy=float(_average([one.accuracy_R for one in reached])[0]),
+        median_saved=_interval(_average([1 - one.median_ms_R / other.median_ms_R for one, other in pairs])),
+        mean_saved=_interval(_average([1 - one.mean_ms_R / other.mean_ms_R for one, other in pairs])),
+        accuracy_gained=_interval(_average([one.accuracy_R - other.accuracy_R for one, other in pairs])),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reached:
+    """What choices reached: ``(resamplings,)`` each."""
+
+    median_ms_R: Array
+    mean_ms_R: Array
+    accuracy_R: Array
+
+
+def _reached(outcomes: Outcomes, chosen_N: Codes, counts_RN: NDArray[np.int64]) -> _Reached:
+    rows = np.arange(len(outcomes))
+    ms_N = outcomes.latency_ms_NS[rows, chosen_N]
+    num_R = counts_RN.sum(axis=1)
+    return _Reached(
+        median_ms_R=weighted_medians(ms_N, counts_RN),
+        mean_ms_R=counts_RN @ ms_N / num_R,
+        accuracy_R=counts_RN @ outcomes.accuracy_NS[rows, chosen_N] / num_R,
+    )
+
+
+def _average(values: Sequence[Array]) -> Array:
+    means_R: Array = np.mean(values, axis=0)
+    return means_R
 
 
 def weighted_medians(values_N: Array, counts_RN: NDArray[np.int64]) -> Array:
@@ -114,7 +139,7 @@ def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
             (
                 f"{saving.slack:g}",
                 saving.policy,
-                " and ".join(saving.static_settings),
+                ", ".join(saving.static_settings),
                 f"{saving.static_median_ms:.1f} -> {saving.median_ms:.1f}",
                 f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
                 _percent(saving.median_saved),

@@ -54,13 +54,20 @@ def test_easy_kinds_get_the_fastest_setting_and_hard_ones_the_static(kinds_of: o
 
 def test_what_is_saved_is_what_the_world_allows(outcomes: Outcomes) -> None:
     folds = halves(outcomes, by_family(outcomes))
-    saving = measure_saving(outcomes, folds, folds.chosen_N, policy="by family", seed=0)
+    saving = measure_saving(outcomes, [folds, folds], [folds.chosen_N, folds.chosen_N], policy="by family", seed=0)
     share = 1 - latency_ms(FASTEST) / latency_ms(STATIC)
     assert saving.median_saved.value == pytest.approx(share)  # more than half of the questions are easy
     assert saving.mean_saved.value == pytest.approx(EASY_FRACTION * share)
     assert saving.mean_saved.low < EASY_FRACTION * share < saving.mean_saved.high
     assert saving.accuracy_gained.value == saving.accuracy_gained.low == 0.0
     assert saving.static_settings == ("high/1/4",)
+
+
+def test_halvings_are_averaged(outcomes: Outcomes) -> None:
+    folds = halves(outcomes, by_family(outcomes))
+    saving = measure_saving(outcomes, [folds, folds], [folds.chosen_N, folds.static_N], policy="by family", seed=0)
+    assert saving.median_saved.value == pytest.approx((1 - latency_ms(FASTEST) / latency_ms(STATIC)) / 2)
+    assert saving.median_ms == pytest.approx((latency_ms(FASTEST) + latency_ms(STATIC)) / 2)
 
 
 def test_kinds_that_few_questions_teach_get_the_static_setting(outcomes: Outcomes) -> None:
@@ -132,7 +139,7 @@ def test_medians_count_each_value_as_often_as_it_was_drawn() -> None:
 
 def test_the_command_writes_every_comparison_and_what_was_learned(tmp_path: Path) -> None:
     profile = write_world(tmp_path / "profile.parquet")
-    main.cli_main(["savings", "--profile", str(profile), "--output_dir", "out"])
+    main.cli_main(["savings", "--profile", str(profile), "--output_dir", "out", "--num_halvings", "2"])
     written = json.loads(Path("out/savings.json").read_text())
     assert [(row["policy"], row["slack"]) for row in written["savings"]] == [
         (policy, slack) for slack in (0.0, 0.01, 0.02) for policy in ("by family", "by words", "oracle by question")
