@@ -33,7 +33,7 @@ def savings(profile: str, output_dir: Path, *, num_halvings: int = 10, seed: int
         seed: Of the halves and of the intervals.
 
     Raises:
-        ValueError: If the profile cannot be read, has no answers or lacks a setting of a question; if nothing is halved.
+        ValueError: If the profile cannot be read, has no answers, lacks a setting of a question, or is never halved.
     """
     if num_halvings < 1:
         raise ValueError(f"num_halvings: must be 1 or more, got {num_halvings}")
