@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from lightning_modules.answer_metrics import MeanScore
 from lightning_modules.checkpoints import check_sizes, stamp
-from lightning_modules.elastic import ElasticDraw
+from lightning_modules.elastic import ElasticDraw, LevelDraw
 from lightning_modules.routing import balance_loss, z_loss
 from models.checkpoint import load_molmo
 from models.config import MolmoConfig, changed_hf_config
@@ -59,6 +59,8 @@ class VLMModule(LightningModule):
         num_active_blocks: Levels of how many blocks run.
         is_elastic: Draw tier, top_k and blocks in each step; else all steps run with everything on.
         full_fraction: Share of elastic steps with everything on.
+        drawn_levels: How often elastic steps draw each level, see ``ElasticDraw``.
+        own_blocks_fraction: Share of the other elastic steps that leave out the blocks that the grid leaves out.
         dtype: What the model computes in.
         balance_weight: Weight of the routers' balance.
         z_weight: Weight of the routers' z-loss.
@@ -90,6 +92,8 @@ class VLMModule(LightningModule):
         num_active_blocks: Sequence[int],
         is_elastic: bool = True,
         full_fraction: float = 0.25,
+        drawn_levels: LevelDraw = "mostly_high",
+        own_blocks_fraction: float = 0.5,
         dtype: ComputeDtype = "bfloat16",
         balance_weight: float = 0.01,
         z_weight: float = 0.001,
@@ -119,7 +123,12 @@ class VLMModule(LightningModule):
         self.label_steps = label_steps
         full = self.network.molmo.full_setting
         self._draw = ElasticDraw(
-            grid=self.grid, full=full, full_fraction=full_fraction if is_elastic else 1.0, seed=seed
+            grid=self.grid,
+            full=full,
+            full_fraction=full_fraction if is_elastic else 1.0,
+            levels=drawn_levels,
+            own_blocks_fraction=own_blocks_fraction,
+            seed=seed,
         )
         self._initial = initial
         self._rate = _Rate()
