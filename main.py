@@ -23,6 +23,7 @@ from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.comparison import compare_controllers
 from lightning_modules.export import export_vlm
 from lightning_modules.latency_promise import calibrate, recalibrate
+from profiling.answer_grid.command import answer_grid
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
 from profiling.bench.tune import tune_engine
@@ -49,6 +50,7 @@ def compare(**arguments: Any) -> None:
 
 TOOLS: Final[dict[str, Callable[..., None]]] = {
     "profile": profile,
+    "answer-grid": answer_grid,
     "calibrate": calibrate,
     "recalibrate": recalibrate,
     "calibrate-estimator": calibrate_estimator,

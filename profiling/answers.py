@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from models.generation import generate
 from models.inputs import ModelInputs
@@ -40,14 +41,40 @@ def answer_batch(
         inputs = ModelInputs(input_ids=torch.cat([first, prompt_ids], dim=1))
     else:
         inputs, _ = processor.from_batch(prompt_ids, batch.images, tier=grid.tier(setting.tier))
+    return [processor.decode(ids) for ids in answer_ids(model, processor, batch, inputs, setting).tolist()]
+
+
+def answer_ids(
+    model: Molmo,
+    processor: MolmoProcessor,
+    batch: VLMBatch,
+    inputs: ModelInputs,
+    setting: KnobSetting,
+    *,
+    vision_tokens: Tensor | None = None,
+) -> Tensor:
+    """Answer greedily, by ids.
+
+    Args:
+        model: The model, on its device.
+        processor: Its processor.
+        batch: The questions.
+        inputs: What was made of them at the setting's tier.
+        setting: Knobs.
+        vision_tokens: What the model made of the pictures at that tier; made here if ``None``.
+
+    Returns:
+        ``(batch, new_tokens)`` int64; an answer goes on with the id that ended it until the last one has ended.
+    """
     generation = generate(
         model,
         inputs,
         setting=setting,
         max_new_tokens=max(dataset_entry(sample.dataset).max_new_tokens for sample in batch.samples),
         stop_token_ids=(processor.special_tokens.eos_id,),
+        vision_tokens=vision_tokens,
     )
-    return [processor.decode(ids) for ids in generation.token_ids.tolist()]
+    return generation.token_ids
 
 
 def score_answers(answers: Sequence[str], samples: Sequence[Sample]) -> list[Score]:

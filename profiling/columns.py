@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic.fields import FieldInfo
 
-from profiling.schema import LINEAGE_NAMES, PART_NAMES, ProfileError, ProfileRecord, lowest_total_ms
+from profiling.schema import LINEAGE_NAMES, PART_NAMES, AnswerRecord, ProfileError, ProfileRecord, lowest_total_ms
 
 _ARROW_TYPES: Final = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -25,7 +25,6 @@ class Column:
     Args:
         name: Native name.
         arrow_type: Type in memory and in Parquet.
-        is_required: Whether every row must have a value.
         default: What an absent value becomes; None leaves it absent.
         lowest: Smallest legal number.
         has_text: Whether an empty text is illegal.
@@ -33,7 +32,6 @@ class Column:
 
     name: str
     arrow_type: pa.DataType
-    is_required: bool
     default: int | None
     lowest: float | None
     has_text: bool
@@ -46,7 +44,6 @@ def _column(name: str, field: FieldInfo) -> Column:
     return Column(
         name=name,
         arrow_type=_ARROW_TYPES.get(plain, pa.list_(pa.int32())),
-        is_required=field.is_required(),
         default=field.default if isinstance(field.default, int) else None,
         lowest=lowest[0] if lowest else None,
         has_text=any(hasattr(limit, "min_length") for limit in field.metadata),
@@ -96,11 +93,12 @@ def filled(table: pa.Table) -> pa.Table:
     return table
 
 
-def suspect_rows(table: pa.Table) -> NDArray[np.bool_]:
+def suspect_rows(table: pa.Table, record: type[AnswerRecord] = ProfileRecord) -> NDArray[np.bool_]:
     """Mark the rows of a native table that break a limit of the record model."""
     suspects = np.zeros(len(table), dtype=np.bool_)
     for column in COLUMNS.values():
-        suspects |= _breaks_own_limits(table[column.name], column)
+        is_required = record.model_fields[column.name].is_required()
+        suspects |= _breaks_own_limits(table[column.name], column, is_required=is_required)
     suspects |= _is_true(
         pc.and_(pc.equal(table["decode_ms"], 0.0), pc.greater(table["output_tokens"], 1)),
     )
@@ -109,9 +107,9 @@ def suspect_rows(table: pa.Table) -> NDArray[np.bool_]:
     return suspects | _breaks_block_rules(table)
 
 
-def _breaks_own_limits(values: pa.ChunkedArray, column: Column) -> NDArray[np.bool_]:
+def _breaks_own_limits(values: pa.ChunkedArray, column: Column, *, is_required: bool) -> NDArray[np.bool_]:
     broken = np.zeros(len(values), dtype=np.bool_)
-    if column.is_required and values.null_count:
+    if is_required and values.null_count:
         broken |= _is_true(pc.is_null(values))
     if pa.types.is_floating(column.arrow_type):
         broken |= _is_true(pc.invert(pc.is_finite(values)))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from profiling.columns import filled, native_columns, suspect_rows
 from profiling.rows import RowReader, read_environment
-from profiling.schema import Environment, ProfileError, ProfileRecord
+from profiling.schema import AnswerRecord, Environment, ProfileError
 from profiling.table import ProfileTable
 
 _RECORD_KEYS: Final = ("samples", "results")
@@ -55,14 +55,14 @@ def _read_jsonl(path: Path, rows: RowReader) -> ProfileTable:
     return _finish(records, environment, rows)
 
 
-def parse_lines(lines: Iterable[bytes], rows: RowReader) -> tuple[list[ProfileRecord], Environment]:
+def parse_lines(lines: Iterable[bytes], rows: RowReader) -> tuple[list[AnswerRecord], Environment]:
     """Read the lines of a JSON Lines profile.
 
     Raises:
         ProfileError: If the environment is wrong, or a line is and the reader is strict.
     """
     environment = Environment()
-    records: list[ProfileRecord] = []
+    records: list[AnswerRecord] = []
     for number, line in enumerate(lines, start=1):
         where = f"line {number}"
         if not line.strip():
@@ -81,7 +81,7 @@ def parse_lines(lines: Iterable[bytes], rows: RowReader) -> tuple[list[ProfileRe
     return records, environment
 
 
-def _finish(records: list[ProfileRecord], environment: Environment, rows: RowReader) -> ProfileTable:
+def _finish(records: list[AnswerRecord], environment: Environment, rows: RowReader) -> ProfileTable:
     rows.finish(len(records))
     try:
         return ProfileTable.from_records(records, environment)
@@ -104,7 +104,7 @@ def _read_parquet(path: Path, rows: RowReader) -> ProfileTable:
         columns = native_columns(raw)
     except ProfileError as err:
         raise ProfileError(f"{path}: {err}") from err
-    suspects = np.flatnonzero(suspect_rows(columns))
+    suspects = np.flatnonzero(suspect_rows(columns, rows.record))
     bad = [
         index
         for index, row in zip(suspects, columns.take(pa.array(suspects)).to_pylist(), strict=True)

@@ -8,13 +8,16 @@ import torch
 
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
+from models.engine import EngineName
 from models.knobs import MOLMOE_1B_GRID, ExpertCounts, KnobGrid, Tier, spread_blocks
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens, load_tokenizer
 from profiling.block_table import read_block_table
+from profiling.environment import collect_environment
 from profiling.level_table import read_level_table
+from profiling.schema import Environment
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -52,6 +55,20 @@ class ModelSource:
         if self.random_weights and self.name in RELEASED:
             return released_hf_config(self.name)
         return read_hf_config(snapshot_directory(self.name))
+
+    def environment(self, device: str, *, engine: EngineName, grid: KnobGrid) -> Environment:
+        """Describe the model where it runs, for the records that come of it."""
+        return collect_environment(
+            torch.device(device),
+            engine=engine,
+            dtype=self.dtype,
+            model=self.name,
+            model_shape=self.hf_config(),
+            random_weights=self.random_weights,
+            router_skew=self.router_skew if self.random_weights else None,
+            match_router_mass=self.match_router_mass,
+            experts_by_top_k=grid.to_json().get("experts_by_top_k"),
+        )
 
     def processor(self, model: Molmo, device: str, *, reads_words: bool) -> MolmoProcessor:
         """Make the model's processor on a device, with its tokenizer where it reads words.

@@ -11,11 +11,11 @@ from profiling.columns import COLUMNS
 from profiling.files import written_whole
 from profiling.formats import READERS, WRITERS
 from profiling.rows import RowReader
-from profiling.schema import LINEAGE_NAMES, ProfileError
+from profiling.schema import LINEAGE_NAMES, AnswerRecord, ProfileError, ProfileRecord
 from profiling.table import ProfileTable, concat
 
 
-def read_profile(path: Path | str, *, strict: bool = True) -> ProfileTable:
+def read_profile(path: Path | str, *, strict: bool = True, record: type[AnswerRecord] = ProfileRecord) -> ProfileTable:
     """Read and check one file; its ending says the format.
 
     JSON is a list of rows, or an object with ``samples`` or ``results`` and perhaps ``environment``. JSON Lines may
@@ -24,6 +24,7 @@ def read_profile(path: Path | str, *, strict: bool = True) -> ProfileTable:
     Args:
         path: A ``.json``, ``.jsonl`` or ``.parquet`` file.
         strict: Raise at the first bad row. Otherwise skip bad rows and log how many and why.
+        record: What a row must be: a ``ProfileRecord``, or an ``AnswerRecord``, which may lack its times.
 
     Raises:
         ProfileError: If the file is missing, empty, cut or no profile, or a row is bad and ``strict`` is set.
@@ -38,7 +39,7 @@ def read_profile(path: Path | str, *, strict: bool = True) -> ProfileTable:
         raise ProfileError(f"{path}: file name must end in {', '.join(READERS)}, got {path.suffix!r}")
     if path.stat().st_size == 0:
         raise ProfileError(f"{path}: the file is empty")
-    return reader(path, RowReader(path=path, strict=strict))
+    return reader(path, RowReader(path=path, strict=strict, record=record))
 
 
 def read_profiles(
@@ -48,6 +49,7 @@ def read_profiles(
     dataset_names: Sequence[str] = (),
     strict: bool = True,
     allow_mixed_devices: bool = False,
+    record: type[AnswerRecord] = ProfileRecord,
 ) -> ProfileTable:
     """Read several files into one table.
 
@@ -58,6 +60,7 @@ def read_profiles(
             ``<results_dir>/<name>``. Rows without a dataset get the name.
         strict: See ``read_profile``.
         allow_mixed_devices: Join files of different devices, told apart by the ``device`` column.
+        record: See ``read_profile``.
 
     Raises:
         ProfileError: If a file is bad, nothing is found, or devices are mixed without leave.
@@ -73,7 +76,7 @@ def read_profiles(
         raise ProfileError("no profile to read: give paths, or results_dir and dataset_names")
     tables = []
     for file, dataset in datasets_by_file.items():
-        table = read_profile(file, strict=strict)
+        table = read_profile(file, strict=strict, record=record)
         tables.append(table if dataset is None else _with_dataset(table, dataset))
     return concat(tables, names=[str(file) for file in datasets_by_file], allow_mixed_devices=allow_mixed_devices)
 

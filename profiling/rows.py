@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from profiling.lineage import plain_rows
-from profiling.schema import LINEAGE_NAMES, Environment, ProfileError, ProfileRecord
+from profiling.schema import LINEAGE_NAMES, AnswerRecord, Environment, ProfileError, ProfileRecord
 
 _log = logging.getLogger(__name__)
 _KNOWN_FIELDS = [*ProfileRecord.model_fields, *LINEAGE_NAMES.values()]
@@ -24,15 +24,17 @@ class RowReader:
     Args:
         path: The file, for errors.
         strict: Raise at the first bad row; otherwise skip bad rows and count them by reason.
+        record: What a row must be.
     """
 
     path: Path
     strict: bool
+    record: type[AnswerRecord] = ProfileRecord
     num_skipped: int = 0
     _count_by_reason: Counter[str] = field(default_factory=Counter)
     _first_by_reason: dict[str, str] = field(default_factory=dict)
 
-    def records(self, row: object, where: str) -> list[ProfileRecord]:
+    def records(self, row: object, where: str) -> list[AnswerRecord]:
         """Return the records of one row: one, or one per run; none when the row is bad and skipped.
 
         Raises:
@@ -42,7 +44,7 @@ class RowReader:
             self.reject(where, f"expected an object with fields, got {reprlib.repr(row)}", "not an object")
             return []
         try:
-            return [ProfileRecord.model_validate(plain) for plain in plain_rows(row)]
+            return [self.record.model_validate(plain) for plain in plain_rows(row)]
         except ProfileError as err:
             self.reject(where, str(err), str(err))
         except ValidationError as err:

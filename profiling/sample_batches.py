@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from models.patch_labels import UNKNOWN
@@ -43,6 +44,9 @@ class FamilyBatches(Dataset[VLMBatch]):
         samples: The samples.
         text: Makes ids of their texts.
         batch_size: Most samples in a batch.
+
+    Raises:
+        ValueError: When a batch is made, if its pictures differ in size.
     """
 
     def __init__(self, samples: Sequence[Sample], text: SampleText, batch_size: int) -> None:
@@ -61,7 +65,7 @@ class FamilyBatches(Dataset[VLMBatch]):
 
     def __getitem__(self, index: int) -> VLMBatch:
         samples = self._parts[index]
-        pixels = np.stack([np.asarray(sample.image.open()) for sample in samples])
+        pixels = np.stack(_pictures(samples))
         text_ids, labels = text_tensors(
             [self._text.prompt_ids(sample) for sample in samples], [self._text.answer_ids(sample) for sample in samples]
         )
@@ -75,3 +79,14 @@ class FamilyBatches(Dataset[VLMBatch]):
 
     def __iter__(self) -> Iterator[VLMBatch]:
         return (self[index] for index in range(len(self)))
+
+
+def _pictures(samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
+    pictures = [np.asarray(sample.image.open()) for sample in samples]
+    sizes = sorted({(picture.shape[1], picture.shape[0]) for picture in pictures})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{samples[0].dataset}: pictures must be of one size to be answered in batches, got widths and heights "
+            f"{sizes[0]} and {sizes[1]}"
+        )
+    return pictures

@@ -75,13 +75,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ProfileRecord(_Strict):
-    """One measurement of one request under one knob setting.
+class AnswerRecord(_Strict):
+    """What came of one request under one knob setting, whether it was timed or not.
 
-    Required are the ids, the knobs, the token counts and the times of vision encoder, prefill and decode; everything
-    else may be missing, and stays missing. Three columns are filled in: ``image_id`` is the ``sample_id`` when absent,
-    ``run_id`` is 0 when absent, and ``decode_per_token_ms`` is always ``decode_ms / (output_tokens - 1)``, whatever
-    the file says, since older files divide by ``output_tokens``; it is missing when only one token came out.
+    Required are the ids, the knobs and the token counts; everything else may be missing, and stays missing. Three
+    columns are filled in: ``image_id`` is the ``sample_id`` when absent, ``run_id`` is 0 when absent, and
+    ``decode_per_token_ms`` is always ``decode_ms / (output_tokens - 1)``, whatever the file says, since older files
+    divide by ``output_tokens``; it is missing when only one token came out.
     """
 
     dataset: str | None = None
@@ -102,16 +102,10 @@ class ProfileRecord(_Strict):
     text_tokens: int = Field(ge=0, description="Input ids that are not vision features.")
     output_tokens: int = Field(ge=1)
     preprocess_ms: float | None = Field(default=None, ge=0, validation_alias=_names("preprocess_ms"))
-    vision_encoder_ms: float = Field(
-        ge=0,
-        validation_alias=_names("vision_encoder_ms"),
-        description="With a missing projector_ms: encoder and projector together.",
-    )
+    vision_encoder_ms: float | None = Field(default=None, ge=0, validation_alias=_names("vision_encoder_ms"))
     projector_ms: float | None = Field(default=None, ge=0, validation_alias=_names("projector_ms"))
-    prefill_ms: float = Field(ge=0, validation_alias=_names("prefill_ms"))
-    decode_ms: float = Field(
-        ge=0, validation_alias=_names("decode_ms"), description="All steps after prefill; 0 only for one output token."
-    )
+    prefill_ms: float | None = Field(default=None, ge=0, validation_alias=_names("prefill_ms"))
+    decode_ms: float | None = Field(default=None, ge=0, validation_alias=_names("decode_ms"))
     decode_per_token_ms: float | None = Field(
         default=None, ge=0, validation_alias=_names("decode_per_token_ms"), validate_default=True
     )
@@ -138,7 +132,7 @@ class ProfileRecord(_Strict):
 
     @field_validator("decode_ms")
     @classmethod
-    def _check_decode(cls, decode_ms: float, info: ValidationInfo) -> float:
+    def _check_decode(cls, decode_ms: float | None, info: ValidationInfo) -> float | None:
         output_tokens = info.data.get("output_tokens", 1)
         if decode_ms == 0 and output_tokens > 1:
             raise ValueError(f"must be above 0 when output_tokens is {output_tokens}; only one token costs no decode")
@@ -149,8 +143,8 @@ class ProfileRecord(_Strict):
     def _fill_decode_per_token(cls, given_ms: float | None, info: ValidationInfo) -> float | None:
         if "decode_ms" not in info.data or "output_tokens" not in info.data:
             return given_ms
-        steps = info.data["output_tokens"] - 1
-        return float(info.data["decode_ms"] / steps) if steps else None
+        decode_ms, steps = info.data["decode_ms"], info.data["output_tokens"] - 1
+        return None if decode_ms is None or steps == 0 else float(decode_ms / steps)
 
     @field_validator("total_ms")
     @classmethod
@@ -159,6 +153,23 @@ class ProfileRecord(_Strict):
         if total_ms is not None and total_ms < lowest_total_ms(parts_ms):
             raise ValueError(f"must not be below the sum of its parts, {parts_ms:.6g} ms")
         return total_ms
+
+
+class ProfileRecord(AnswerRecord):
+    """One measurement of one request under one knob setting.
+
+    Beside what every answer has, the times of vision encoder, prefill and decode are required.
+    """
+
+    vision_encoder_ms: float = Field(
+        ge=0,
+        validation_alias=_names("vision_encoder_ms"),
+        description="With a missing projector_ms: encoder and projector together.",
+    )
+    prefill_ms: float = Field(ge=0, validation_alias=_names("prefill_ms"))
+    decode_ms: float = Field(
+        ge=0, validation_alias=_names("decode_ms"), description="All steps after prefill; 0 only for one output token."
+    )
 
 
 class Environment(_Strict):
@@ -176,6 +187,7 @@ class Environment(_Strict):
     num_threads: int | None = Field(default=None, ge=1)
     model: str | None = None
     model_shape: dict[str, JsonValue] | None = Field(default=None, description="Content of the model's config.json.")
+    weights_digest: str | None = Field(default=None, description="Tells models of one shape apart, where known.")
     random_weights: bool = False
     router_skew: float | None = Field(default=None, ge=0)
     match_router_mass: bool = False

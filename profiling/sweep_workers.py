@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from models.engine import Engine, EngineName, make_engine
-from profiling.environment import collect_environment
+from models.engine import EngineName, make_engine
 from profiling.jsonl import JsonlWriter
 from profiling.model_source import ModelSource
 from profiling.profiler import Key, Plan, Profiler
-from profiling.schema import Environment, ProfileRecord
+from profiling.schema import ProfileRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +47,14 @@ class Worker:
         reads_words = any(request.question is not None for request in self.plan.requests)
         processor = self.source.processor(model, self.device, reads_words=reads_words)
         engine = make_engine(self.engine, model)
-        with JsonlWriter(self.path, self._environment(engine)) as writer:
+        environment = self.source.environment(self.device, engine=engine.name, grid=self.plan.grid)
+        with JsonlWriter(self.path, environment) as writer:
 
             def write(record: ProfileRecord) -> None:
                 writer.write(record)
                 advance()
 
             Profiler(model, processor, self.plan, engine=engine).run(done=self.done, write=write)
-
-    def _environment(self, engine: Engine) -> Environment:
-        source = self.source
-        return collect_environment(
-            torch.device(self.device),
-            engine=engine.name,
-            dtype=source.dtype,
-            model=source.name,
-            model_shape=source.hf_config(),
-            random_weights=source.random_weights,
-            router_skew=source.router_skew if source.random_weights else None,
-            match_router_mass=source.match_router_mass,
-            experts_by_top_k=self.plan.grid.to_json().get("experts_by_top_k"),
-        )
 
 
 def run_workers(workers: Sequence[Worker], advance: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from profiling.columns import ARROW_SCHEMA
-from profiling.schema import Environment, ProfileError, ProfileRecord
+from profiling.schema import AnswerRecord, Environment, ProfileError
 
 # What must agree before times may be compared; the number of threads matters where the CPU does the work.
 _BENCH_FIELDS = ("engine", "dtype", "model", "random_weights", "router_skew")
@@ -35,7 +35,7 @@ class ProfileTable:
         return cls(columns=columns.append_column("device", device), environments={environment.device: environment})
 
     @classmethod
-    def from_records(cls, records: Iterable[ProfileRecord], environment: Environment) -> "ProfileTable":
+    def from_records(cls, records: Iterable[AnswerRecord], environment: Environment) -> "ProfileTable":
         """Build a table from checked records measured in one environment."""
         rows = [record.model_dump() for record in records]
         return cls.from_columns(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), environment)

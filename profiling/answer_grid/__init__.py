@@ -1,0 +1,1 @@
+"""Every setting's answer to many questions, without the time that it takes."""
