@@ -105,11 +105,7 @@ def _read_parquet(path: Path, rows: RowReader) -> ProfileTable:
     except ProfileError as err:
         raise ProfileError(f"{path}: {err}") from err
     suspects = np.flatnonzero(suspect_rows(columns, rows.record))
-    bad = [
-        index
-        for index, row in zip(suspects, columns.take(pa.array(suspects)).to_pylist(), strict=True)
-        if not rows.records(row, f"records[{index}]")
-    ]
+    bad = [index for index in suspects if not rows.records(columns.slice(index, 1).to_pylist()[0], f"records[{index}]")]
     if bad:
         columns = columns.take(pa.array(np.setdiff1d(np.arange(len(columns)), bad)))
     rows.finish(len(columns))

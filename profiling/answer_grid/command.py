@@ -48,7 +48,7 @@ class Inquiry:
     questions: Questions
     part: Part = "train"
     levels: GridLevels = field(default_factory=GridLevels)
-    batch_size: int = 500
+    batch_size: int = 1000
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
