@@ -15,16 +15,17 @@ from torch import Tensor
 
 from datamodules.processes import rank_and_world
 from profiling.checkpoint_file import load_estimator
+from profiling.controllers.answered import may_train, read_answered
 from profiling.controllers.batch import ControllerBatch, unanswered, whole_batch
 from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
 from profiling.controllers.facts import ProfileFacts
-from profiling.controllers.feature_file import read_feature_file
+from profiling.controllers.feature_file import read_feature_files
 from profiling.controllers.feature_scale import standard_scale
 from profiling.controllers.features import Features, without_embeddings
 from profiling.controllers.online_answers import AnswerSource, OnlineAnswers
-from profiling.controllers.outcomes import read_outcomes
+from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.controllers.prompts import PromptSource
-from profiling.controllers.requests import Requests, split_by_image, split_by_profile
+from profiling.controllers.requests import Requests, join_requests, split_by_image, split_by_profile
 from profiling.datasets.image_split import Part, PartFractions
 from profiling.promises.estimated_times import with_estimated_latency
 
@@ -112,11 +113,14 @@ class ControllerDataModule(LightningDataModule):
 
     Args:
         files: Profile files, folders or glob patterns, of one model on one device.
-        features: File of ``controller-features`` for these profiles; without one the embeddings have no width.
+        features: File of ``controller-features`` for these profiles, or several that together have all samples, those
+            of ``answers`` too; without one the embeddings have no width.
         prompts: Where the samples' prompts are found and how they are run, for a controller that decides from the
             model's first blocks; null for all others.
         estimator: Checkpoint of a latency estimator that knows the device. Training is then told what it expects of
             each setting, not what was measured; all else, and every test, is by measured latencies as ever.
+        answers: Files of ``answer-grid`` by the profiled model. Their samples train beside the profile's, but for those
+            whose image is in another part; their latencies are what the estimator expects.
         online: Forget the training part's accuracies: what is drawn is really run by this model. Settings that were not
             measured may be drawn where an estimator knows their latencies. Only objectives that draw groups from the
             policy find anything out.
@@ -133,7 +137,8 @@ class ControllerDataModule(LightningDataModule):
         batch_size: Requests in a training batch of each process.
 
     Raises:
-        ValueError: If an argument is out of range; when reading, if a file is bad, the features are not of the profile,
+        ValueError: If an argument is out of range, or answers come without an estimator, or with prompts or ``online``;
+            when reading, if a file is bad, the features are not of the profile, the answers of another model or grid,
             or a part gets no image.
     """
 
@@ -141,9 +146,10 @@ class ControllerDataModule(LightningDataModule):
         self,
         files: list[str],
         *,
-        features: str | None = None,
+        features: str | list[str] | None = None,
         prompts: PromptSource | None = None,
         estimator: str | None = None,
+        answers: list[str] | None = None,
         online: AnswerSource | None = None,
         dataset_names: list[str] | None = None,
         split_by: SplitBy = "image",
@@ -160,6 +166,8 @@ class ControllerDataModule(LightningDataModule):
             raise ValueError(f"batch_size: must be 1 or more, got {batch_size}")
         if split_by not in get_args(SplitBy):
             raise ValueError(f"split_by: must be one of {', '.join(get_args(SplitBy))}, got {split_by!r}")
+        self.answers = answers or []
+        self._check_answers(has_estimator=estimator is not None, is_alone=prompts is None and online is None)
         self.fractions = PartFractions(train=train_fraction, val=val_fraction, calibration=calibration_fraction)
         self.split_by = split_by
         self.files = files
@@ -191,8 +199,8 @@ class ControllerDataModule(LightningDataModule):
 
     @cached_property
     def feature_scale(self) -> dict[str, list[list[float]]]:
-        """Mean and standard deviation of each training feature, by kind; of ``vision`` over all tiers."""
-        kinds = _by_kind(self.parts["train"].features)
+        """Mean and standard deviation of each feature over all that trains, by kind; of ``vision`` over all tiers."""
+        kinds = _by_kind(self.trained.features)
         scales = {kind: standard_scale(values.astype(np.float64)) for kind, values in kinds.items()}
         return {kind: [mean.tolist(), spread.tolist()] for kind, (mean, spread) in scales.items()}
 
@@ -204,7 +212,7 @@ class ControllerDataModule(LightningDataModule):
 
     @cached_property
     def budget_range(self) -> BudgetRange:
-        """Where training draws budgets from: the feasible range of the device by the training part."""
+        """Where training draws budgets from: the feasible range of the device by what was measured to train on."""
         return budget_range(self.parts["train"].outcomes)
 
     @property
@@ -224,8 +232,11 @@ class ControllerDataModule(LightningDataModule):
 
     @property
     def profile_facts(self) -> ProfileFacts:
-        """What a controller is told of the profile, in plain values; all but the grid by its training part."""
-        accuracy_NS = self.parts["train"].outcomes.accuracy_NS
+        """What a controller is told of the profile, in plain values.
+
+        Times and budgets are by its training part, accuracies and the features' scale by all that trains.
+        """
+        accuracy_NS = self.trained.outcomes.accuracy_NS
         facts = ProfileFacts(
             knob_grid=self.knob_grid,
             feature_widths=self.feature_widths,
@@ -244,10 +255,7 @@ class ControllerDataModule(LightningDataModule):
     def requests(self) -> Requests:
         """All samples; reads the files when first asked."""
         outcomes = read_outcomes(self.files, dataset_names=self.dataset_names)
-        if self.features is None:
-            features = without_embeddings(outcomes)
-        else:
-            features = read_feature_file(self.features).features_of(outcomes, source=self.features)
+        features = self._features(outcomes)
         if self.prompts is not None:
             features = replace(features, prompts=self.prompts.read(outcomes))
         return Requests(outcomes=outcomes, features=features)
@@ -260,15 +268,25 @@ class ControllerDataModule(LightningDataModule):
         return split_by_image(self.requests, self.fractions, seed=self.split_seed)
 
     @cached_property
-    def taught(self) -> Requests:
-        """The training samples as training is told of them."""
-        requests = self.parts["train"]
-        if self.estimator is None:
-            return requests
-        return replace(requests, outcomes=with_estimated_latency(requests.outcomes, load_estimator(self.estimator)))
+    def trained(self) -> Requests:
+        """All samples that train: the training part, and those that were answered but not timed."""
+        measured = self.parts["train"]
+        if not self.answers:
+            return measured
+        answered = read_answered(self.answers, self.requests.outcomes, dataset_names=self.dataset_names)
+        answered = answered.take(may_train(answered, self.parts))
+        return join_requests([measured, Requests(outcomes=answered, features=self._features(answered))])
 
     @cached_property
-    def answers(self) -> OnlineAnswers | None:
+    def taught(self) -> Requests:
+        """The training samples as training is told of them."""
+        if self.estimator is None:
+            return self.trained
+        outcomes = with_estimated_latency(self.trained.outcomes, load_estimator(self.estimator))
+        return replace(self.trained, outcomes=outcomes)
+
+    @cached_property
+    def online_answers(self) -> OnlineAnswers | None:
         """What runs settings on the training samples, if their accuracies are not to be taken from the profile."""
         return None if self.online is None else self.online.load(self.parts["train"].outcomes)
 
@@ -276,18 +294,19 @@ class ControllerDataModule(LightningDataModule):
         """Read and split, once whatever the stages."""
         _ = self.parts
         if stage == "fit":
-            _ = self.taught, self.answers
+            _ = self.taught, self.online_answers
 
     def teardown(self, stage: str) -> None:
         """Say what an online training has cost."""
-        if stage == "fit" and self.answers is not None:
-            rank_zero_info(f"online: {self.answers.num_run} answers were run, {self.answers.num_remembered} remembered")
+        if stage == "fit" and self.online_answers is not None:
+            ran, remembered = self.online_answers.num_run, self.online_answers.num_remembered
+            rank_zero_info(f"online: {ran} answers were run, {remembered} remembered")
 
     def train_dataloader(self) -> TrainingRequests:
         """Return shuffled training batches."""
         whole = self._whole(self.taught)
-        if self.answers is not None:
-            whole = unanswered(whole, self.answers)
+        if self.online_answers is not None:
+            whole = unanswered(whole, self.online_answers)
         return TrainingRequests(whole, self.budget_range, batch_size=self.batch_size, seed=self.seed)
 
     def val_dataloader(self) -> EveryRequest:
@@ -305,6 +324,22 @@ class ControllerDataModule(LightningDataModule):
     def predict_dataloader(self) -> EveryRequest:
         """Return the requests that test, in large batches: predictions are the settings chosen for them."""
         return self._every("test")
+
+    def _check_answers(self, *, has_estimator: bool, is_alone: bool) -> None:
+        """Refuse what answers without times cannot be combined with."""
+        if self.answers and not has_estimator:
+            raise ValueError("answers: were not timed, so an estimator must say how long they take, got none")
+        if self.answers and not is_alone:
+            raise ValueError(
+                "answers: go neither with prompts nor with online, which are made for the profile's samples"
+            )
+
+    def _features(self, outcomes: Outcomes) -> Features:
+        """Look up what is known of samples beforehand."""
+        if self.features is None:
+            return without_embeddings(outcomes)
+        paths = [self.features] if isinstance(self.features, str) else self.features
+        return read_feature_files(paths).features_of(outcomes, source=", ".join(paths))
 
     def _fastest_rest_ms(self) -> float:
         """Return the time that hardly any setting is faster than once its vision tokens are there."""

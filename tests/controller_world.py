@@ -117,3 +117,8 @@ def world_requests(**law: Any) -> Requests:
 def share_out(requests: Requests, *, seed: int = 0) -> dict[Part, Requests]:
     """Split by image: half trains, a tenth each validates and calibrates, the rest tests."""
     return split_by_image(requests, PartFractions(train=0.5, val=0.1, calibration=0.1), seed=seed)
+
+
+def untimed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows as ``answer-grid`` writes them: without their times."""
+    return rows.drop(columns=[name for name in rows.columns if name.endswith("_ms")])

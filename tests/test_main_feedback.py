@@ -37,7 +37,7 @@ def test_both_switches_train_and_the_online_one_says_what_was_run(caplog: pytest
     assert cli.datamodule.estimator == estimator
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     assert cli.trainer.global_step == 2
-    answers = cli.datamodule.answers
+    answers = cli.datamodule.online_answers
     assert 0 < answers.num_run <= 48
     assert f"online: {answers.num_run} answers were run, {answers.num_remembered} remembered" in caplog.text
 

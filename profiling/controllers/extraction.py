@@ -27,6 +27,7 @@ from profiling.datasets.sample import Sample
 from profiling.model_source import DtypeName
 from profiling.progress import progress_bar
 from profiling.sample_batches import SampleText
+from profiling.schema import AnswerRecord
 from profiling.subsets.store import weights_digest
 
 _SUFFIX: Final = ".safetensors"
@@ -51,7 +52,7 @@ def controller_features(
 
     Args:
         model: Snapshot folder, or a hub id in the local cache.
-        files: Profiles whose samples to embed: files, folders or glob patterns.
+        files: Profiles, or answers of ``answer-grid``, whose samples to embed: files, folders or glob patterns.
         output: A ``.safetensors`` file; replaced if it exists.
         root: Folder of the datasets; null takes the environment variable ``MOLMO_DATA_DIR``.
         json_lines: Files of datasets that are none of the catalogue; a profile knows them by the file's name.
@@ -67,7 +68,7 @@ def controller_features(
         raise ValueError(f"output: file name must end in {_SUFFIX}, got {output.name!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be 1 or more, got {batch_size}")
-    outcomes = read_outcomes(files)
+    outcomes = read_outcomes(files, record=AnswerRecord)
     directory = snapshot_directory(model)
     hf_config = read_hf_config(directory)
     check_shape(outcomes, hf_config, model)

@@ -3,8 +3,8 @@
 # Shape suffixes: N = samples, T = tiers, D = width of the language model.
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +83,12 @@ class FeatureFile:
             raise FeatureFileError(
                 f"{source}: is of another model than the profile: config.json: {differing[0]} differs"
             )
+        digest = outcomes.environment.weights_digest
+        if digest is not None and digest != self.model_digest:
+            raise FeatureFileError(
+                f"{source}: was made with other weights than the profile: digest {self.model_digest[:12]}, expected "
+                f"{digest[:12]}"
+            )
         tiers = tuple(tier.name for tier in outcomes.grid.tiers)
         if tiers != self.tiers:
             raise FeatureFileError(f"{source}: has the tiers {', '.join(self.tiers)}, the profile {', '.join(tiers)}")
@@ -135,4 +141,23 @@ def read_feature_file(path: Path | str) -> FeatureFile:
         samples=tuple((dataset, split, sample_id) for dataset, split, sample_id in described["samples"]),
         question_ND=question_ND,
         vision_NTD=vision_NTD,
+    )
+
+
+def read_feature_files(paths: Sequence[Path | str]) -> FeatureFile:
+    """Read files of one model as if they were one.
+
+    Raises:
+        FeatureFileError: If one cannot be read, or is of another model or of other tiers than the first.
+    """
+    first, *others = files = [read_feature_file(path) for path in paths]
+    for path, other in zip(paths[1:], others, strict=True):
+        for name in ("model_digest", "model_shape", "tiers", "tiling"):
+            if getattr(other, name) != getattr(first, name):
+                raise FeatureFileError(f"{path}: {name}: is not that of {paths[0]}; embed both with the same model")
+    return replace(
+        first,
+        samples=tuple(sample for file in files for sample in file.samples),
+        question_ND=np.concatenate([file.question_ND for file in files]),
+        vision_NTD=np.concatenate([file.vision_NTD for file in files]),
     )

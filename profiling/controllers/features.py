@@ -4,9 +4,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log2
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -59,6 +59,14 @@ class Features:
             vision_NTD=self.vision_NTD[rows],
             prompts=None if self.prompts is None else self.prompts.take(torch.from_numpy(rows)),
         )
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """Put the features of samples behind those of others; none of them may have prompts."""
+    assert all(part.prompts is None for part in parts), "prompts are kept for one profile"
+    names = [field.name for field in fields(Features) if field.name != "prompts"]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Features(**arrays)
 
 
 def free_feature_names(tiers: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from models.knobs import KnobGrid, KnobSetting
 from profiling.controllers.cells import Cells, cells_of
 from profiling.controllers.measured_grid import full_setting, measured_grid
 from profiling.records import read_profiles
-from profiling.schema import PART_NAMES, Environment, ProfileError
+from profiling.schema import PART_NAMES, AnswerRecord, Environment, ProfileError, ProfileRecord
 from profiling.table import ProfileTable
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Outcomes:
             the profile has none), ``image_width`` and ``image_height`` (pixels, NaN where unknown).
         accuracy_NS: ``(samples, settings)``, 0 to 1, mean over runs.
         latency_runs_NSR: ``(samples, settings, runs)``: milliseconds from raw input to last token. A cell with fewer
-            runs than others ends in NaN.
+            runs than others ends in NaN; all is NaN, here and in other times, where samples were answered untimed.
         output_tokens_NS: ``(samples, settings)``, mean over runs.
         before_decode_ms_NS: ``(samples, settings)``: preprocessing, vision, connector and prefill, mean over runs.
         prefill_ms_NS: ``(samples, settings)``, mean over runs.
@@ -113,24 +113,29 @@ class Outcomes:
 
 
 def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
-    """Put parts of one profile together, one behind the other."""
+    """Put parts of one profile together, one behind the other; the environment is the first one's."""
+    most = max(part.latency_runs_NSR.shape[2] for part in parts)
+    parts = [replace(part, latency_runs_NSR=_with_runs(part.latency_runs_NSR, most)) for part in parts]
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in _arrays(parts[0])
     }
     return replace(parts[0], samples=pd.concat([part.samples for part in parts], ignore_index=True), **arrays)
 
 
-def read_outcomes(files: Sequence[Path | str], *, dataset_names: Sequence[str] = ()) -> Outcomes:
+def read_outcomes(
+    files: Sequence[Path | str], *, dataset_names: Sequence[str] = (), record: type[AnswerRecord] = ProfileRecord
+) -> Outcomes:
     """Read profiles of one model on one device.
 
     Args:
         files: Profile files, folders or glob patterns.
         dataset_names: Keep these datasets only; all if empty.
+        record: What rows must be, see ``read_profile``.
 
     Raises:
         ProfileError: If a file is bad, a dataset is not there, devices are mixed, or see ``outcomes_of``.
     """
-    table = read_profiles(files)
+    table = read_profiles(files, record=record)
     if dataset_names:
         codes, names = table.codes("dataset")
         strange = sorted(set(dataset_names) - set(names))
@@ -144,6 +149,7 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
     """Lay out the rows of a profile by sample and setting. Rows without an accuracy say nothing and are left out.
 
     The latency is preprocessing and the total, which begins after it; where a file has no total, its components' sum.
+    Rows without times have none of them.
 
     Args:
         table: Rows of one device.
@@ -157,8 +163,10 @@ def outcomes_of(table: ProfileTable, grid: KnobGrid | None = None) -> Outcomes:
     table = table.take(_is_answered(table))
     grid = grid or measured_grid(table)
     cells = cells_of(table, grid, KEY)
-    preprocess_ms = np.nan_to_num(table.numbers("preprocess_ms"))
-    parts_ms = {name: np.nan_to_num(table.numbers(name)) for name in PART_NAMES}
+    parts_ms = {name: table.numbers(name) for name in PART_NAMES}
+    is_timed = np.isfinite(parts_ms["prefill_ms"])
+    preprocess_ms = np.where(is_timed, np.nan_to_num(table.numbers("preprocess_ms")), np.nan)
+    parts_ms["projector_ms"] = np.nan_to_num(parts_ms["projector_ms"])
     vision_done_ms = preprocess_ms + parts_ms["vision_encoder_ms"] + parts_ms["projector_ms"]
     total_ms = table.numbers("total_ms")
     total_ms = np.where(np.isfinite(total_ms), total_ms, np.sum(list(parts_ms.values()), axis=0))
@@ -202,6 +210,12 @@ def _samples(table: ProfileTable, cells: Cells) -> pd.DataFrame:
     columns = first.to_pandas()[[*texts, "image_width", "image_height"]]
     columns[texts] = columns[texts].fillna("")
     return columns.astype({"image_width": np.float64, "image_height": np.float64})
+
+
+def _with_runs(latency_runs_NSR: Array, num_runs: int) -> Array:
+    """Add runs that were not made."""
+    missing = num_runs - latency_runs_NSR.shape[2]
+    return np.pad(latency_runs_NSR, ((0, 0), (0, 0), (0, missing)), constant_values=np.nan)
 
 
 def _within(latency_ms: Array, budget_ms: float) -> Array:

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from profiling.controllers.features import Features
-from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes
+from profiling.controllers.features import Features, join_features
+from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes, join_outcomes
 from profiling.datasets.image_split import Part, PartFractions, part_of_image
 
 PARTS: Final[tuple[Part, ...]] = ("train", "val", "calibration", "test")
@@ -39,6 +39,14 @@ class Requests:
     def take(self, rows: Codes | Mask) -> "Requests":
         """Return some samples, given by index or by a mask."""
         return replace(self, outcomes=self.outcomes.take(rows), features=self.features.take(rows))
+
+
+def join_requests(parts: Sequence[Requests]) -> Requests:
+    """Put samples behind one another."""
+    return Requests(
+        outcomes=join_outcomes([part.outcomes for part in parts]),
+        features=join_features([part.features for part in parts]),
+    )
 
 
 Policy = Callable[[Requests, Sequence[float]], Codes]

@@ -55,26 +55,36 @@ def estimated_times(estimator: LatencyEstimator, outcomes: Outcomes) -> tuple[Ma
 def with_estimated_latency(outcomes: Outcomes, estimator: LatencyEstimator) -> Outcomes:
     """Put what is expected of every cell in the place of its runs, where it was measured and where not.
 
-    Preprocessing, of which the estimator knows nothing, is added as measured. Times of stages stay as measured too.
+    An answer takes the time of its own length, and of the mean length where it is not known. Preprocessing, of which
+    the estimator knows nothing, is added as measured, and as its mean where it was not. Times of stages stay as
+    measured; where vision tokens were not timed, when they are there is expected too.
 
     Args:
-        outcomes: A profile, or a part of it, with its model's shape.
+        outcomes: A profile, or a part of it, with its model's shape; untimed samples may be among the others.
         estimator: One that knows the profile's device.
 
     Raises:
         ValueError: See ``estimated_times``.
     """
-    expected_ms_NS = expected_times(estimated_times(estimator, outcomes), outcomes).total_ms
-    preprocess_ms_NT = _filled(outcomes.preprocess_ms_NT)
-    settings_of_tier = len(outcomes.settings) // len(outcomes.grid.tiers)
-    total_ms_NS = expected_ms_NS + preprocess_ms_NT.repeat(settings_of_tier, axis=1)
-    return replace(outcomes, latency_runs_NSR=total_ms_NS[:, :, None])
+    expected = expected_times(estimated_times(estimator, outcomes), outcomes)
+    num_tiers = len(outcomes.grid.tiers)
+    preprocess_ms_NT = _filled(outcomes.preprocess_ms_NT, np.nanmean(outcomes.preprocess_ms_NT, axis=0))
+    output_tokens_NS = _filled(outcomes.output_tokens_NS, np.nanmean(outcomes.output_tokens_NS))
+    total_ms_NS = expected.first_token_ms + (output_tokens_NS - 1) * expected.token_ms
+    total_ms_NS += preprocess_ms_NT.repeat(len(outcomes.settings) // num_tiers, axis=1)
+    vision_ms_NS = expected.first_token_ms - expected.prefill_ms
+    vision_done_ms_NT = preprocess_ms_NT + vision_ms_NS.reshape(len(outcomes), num_tiers, -1).mean(axis=2)
+    return replace(
+        outcomes,
+        latency_runs_NSR=total_ms_NS[:, :, None],
+        vision_done_ms_NT=_filled(outcomes.vision_done_ms_NT, vision_done_ms_NT),
+    )
 
 
-def _filled(times_ms_NT: Array) -> Array:
-    """Put the mean of the others where a tier was not measured for a sample."""
-    filled_ms_NT: Array = np.where(np.isfinite(times_ms_NT), times_ms_NT, np.nanmean(times_ms_NT, axis=0))
-    return filled_ms_NT
+def _filled(values: Array, others: Array | np.floating) -> Array:
+    """Put others where values are unknown."""
+    filled: Array = np.where(np.isfinite(values), values, others)
+    return filled
 
 
 def _times(

@@ -1,0 +1,75 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.knobs import spread_grid
+from profiling.controllers.answered import may_train, read_answered
+from profiling.controllers.outcomes import outcomes_of
+from profiling.records import write_profile
+from profiling.schema import ProfileError
+from tests.block_models import block_hf_config
+from tests.controller_world import ENVIRONMENT, share_out, untimed, world_requests, world_rows, world_table
+
+KNOWN = ENVIRONMENT.model_copy(update={"model_shape": block_hf_config(16), "weights_digest": "one"})
+SMALLER = spread_grid(16, top_k=(4, 6), block_counts=(8, 12, 16))
+
+
+def test_answers_of_another_device_are_read_without_times() -> None:
+    rows = world_rows(num_images=8, runs=1)
+    elsewhere = ENVIRONMENT.model_copy(update={"device": "another device"})
+    write_profile(world_table(untimed(rows), environment=elsewhere), Path("answers.parquet"))
+    profile = outcomes_of(world_table(rows))
+    answered = read_answered(["answers.parquet"], profile, dataset_names=["signs"])
+    kept = (profile.samples["dataset"] == "signs").to_numpy()
+    assert 0 < kept.sum() < len(profile)
+    np.testing.assert_array_equal(answered.accuracy_NS, profile.accuracy_NS[kept])
+    np.testing.assert_array_equal(answered.output_tokens_NS, profile.output_tokens_NS[kept])
+    np.testing.assert_array_equal(answered.text_tokens_NT, profile.text_tokens_NT[kept])
+    assert answered.is_measured_NS.all()
+    for name in ("latency_ms_NS", "preprocess_ms_NT", "vision_done_ms_NT", "token_ms_NS"):
+        assert np.isnan(getattr(answered, name)).all(), name
+
+
+@pytest.mark.parametrize(
+    ("grid", "environment", "message"),
+    [
+        (SMALLER, KNOWN, r"answers: a.parquet: top_k: must be those of the profile, \(4, 8\), got \(4, 6\)"),
+        (None, KNOWN.model_copy(update={"weights_digest": "two"}), "another model than the profile: weights_digest"),
+        (None, KNOWN.model_copy(update={"model_shape": block_hf_config(17)}), "another model than the profile: model_shape"),
+    ],
+)
+def test_answers_of_another_model_or_grid_are_refused(grid: Any, environment: Any, message: str) -> None:
+    law = {} if grid is None else {"grid": grid}
+    rows = untimed(world_rows(num_images=4, runs=1, **law))
+    write_profile(world_table(rows, environment=environment), Path("a.parquet"))
+    profile = outcomes_of(world_table(world_rows(num_images=4), environment=KNOWN))
+    with pytest.raises(ProfileError, match=message):
+        read_answered(["a.parquet"], profile, dataset_names=[])
+
+
+def test_answers_to_another_dataset_are_refused() -> None:
+    write_profile(world_table(untimed(world_rows(num_images=4, runs=1)).assign(dataset="birds")), Path("a.parquet"))
+    profile = outcomes_of(world_table(world_rows(num_images=4)))
+    with pytest.raises(ProfileError, match="dataset: the profile has colors, signs, got 'birds'"):
+        read_answered(["a.parquet"], profile, dataset_names=[])
+
+
+def test_images_of_other_parts_and_samples_measured_in_training_are_left_out() -> None:
+    parts = share_out(world_requests(num_images=40, per_image=2))
+    # The same images have a third question each, and there are ten images more.
+    rows = untimed(world_rows(num_images=50, per_image=3, runs=1)).query("sample < 3 or sample >= 6")
+    answered = outcomes_of(world_table(rows))
+    is_training = may_train(answered, parts)
+    training = set(parts["train"].image_ids)
+    measured = set(parts["train"].outcomes.samples[["dataset", "image_id", "sample_id"]].itertuples(index=False))
+    everywhere = {image for part in parts.values() for image in part.image_ids}
+    for row, kept in zip(answered.samples.itertuples(), is_training, strict=True):
+        is_new = row.image_id not in everywhere
+        is_other = row.image_id in training and (row.dataset, row.image_id, row.sample_id) not in measured
+        assert kept == (is_new or is_other)
+    kept_images = set(answered.samples["image_id"][is_training])
+    assert kept_images - everywhere
+    assert kept_images & training
+    assert not kept_images & (everywhere - training)
