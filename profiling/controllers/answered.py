@@ -62,4 +62,5 @@ def may_train(answered: Outcomes, parts: Mapping[Part, Requests]) -> Mask:
     measured = set(parts["train"].outcomes.samples[_SAMPLE].itertuples(index=False, name=None))
     is_measured = [sample in measured for sample in answered.samples[_SAMPLE].itertuples(index=False, name=None)]
     is_elsewhere = answered.samples["image_id"].isin(elsewhere)
-    return ~(np.asarray(is_elsewhere) | np.asarray(is_measured))
+    adds: Mask = ~(np.asarray(is_elsewhere) | np.asarray(is_measured))
+    return adds

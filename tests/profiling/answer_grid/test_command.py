@@ -11,19 +11,15 @@ from PIL import Image
 
 import main
 from profiling.answer_grid import command
+from profiling.answer_grid.asking import ask_grid
 from profiling.records import read_profile
 from profiling.schema import AnswerRecord, ProfileError
 from tests.small_vlm import write_small_snapshot
 
 ANSWERS = Path("out/answers.parquet")
 KEY = ["dataset", "split", "sample_id", "tier", "top_k", "num_active_blocks"]
-QUESTIONS = {
-    "datasets": {
-        "suite_captions": {"train": "val"},
-        "easy_vqa": {"train": "test", "test": "test"},
-    },
-    "num_samples": {"train": 3, "test": 1},
-}
+DATASETS = {"suite_captions": {"train": "val"}, "easy_vqa": {"train": "test", "test": "test"}}
+QUESTIONS = {"datasets": DATASETS, "num_samples": {"train": 3, "test": 1}}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +57,6 @@ def test_rows_are_those_of_the_profile_without_its_times() -> None:
 
 def test_a_stopped_run_goes_on_with_the_batch_it_was_at(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    ask_grid = command.ask_grid
 
     def ask_two(model: Any, processor: Any, batch: Any, *rest: Any) -> Any:
         if len(asked) == 2:
@@ -78,7 +73,7 @@ def test_a_stopped_run_goes_on_with_the_batch_it_was_at(monkeypatch: pytest.Monk
     resumed = ask()
     monkeypatch.delattr(command, "ask_grid")
     pd.testing.assert_frame_equal(ask(), resumed)  # nothing is left to ask
-    assert resumed.groupby("dataset", observed=True).size().to_dict() == dict.fromkeys(QUESTIONS["datasets"], 54)
+    assert resumed.groupby("dataset", observed=True).size().to_dict() == dict.fromkeys(DATASETS, 54)
 
 
 def test_another_inquiry_does_not_go_on_in_the_same_folder() -> None:

@@ -37,7 +37,11 @@ def test_answers_of_another_device_are_read_without_times() -> None:
     [
         (SMALLER, KNOWN, r"answers: a.parquet: top_k: must be those of the profile, \(4, 8\), got \(4, 6\)"),
         (None, KNOWN.model_copy(update={"weights_digest": "two"}), "another model than the profile: weights_digest"),
-        (None, KNOWN.model_copy(update={"model_shape": block_hf_config(17)}), "another model than the profile: model_shape"),
+        (
+            None,
+            KNOWN.model_copy(update={"model_shape": block_hf_config(17)}),
+            "another model than the profile: model_shape",
+        ),
     ],
 )
 def test_answers_of_another_model_or_grid_are_refused(grid: Any, environment: Any, message: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profiling.controllers.feature_file import FeatureFile, FeatureFileError, read_feature_file
+from profiling.controllers.feature_file import FeatureFile, FeatureFileError, read_feature_file, read_feature_files
 from profiling.controllers.features import free_features_of
 from profiling.controllers.outcomes import KEY, Outcomes, outcomes_of
 from tests.controller_world import ENVIRONMENT, world_table
@@ -46,6 +46,28 @@ def test_features_come_back_in_the_order_of_the_profile(file: FeatureFile, outco
 def test_a_file_knows_more_samples_than_a_profile_may_ask_for(file: FeatureFile, outcomes: Outcomes) -> None:
     some = file.features_of(outcomes.take(np.asarray([4, 0])), source="f")
     assert np.array_equal(some.question_ND, file.question_ND[[-5, -1]])
+
+
+def test_several_files_of_one_model_are_as_one(file: FeatureFile, outcomes: Outcomes) -> None:
+    for name, rows in (("a", slice(0, 7)), ("b", slice(5, 12))):  # two samples are in both
+        part = replace(
+            file, samples=file.samples[rows], question_ND=file.question_ND[rows], vision_NTD=file.vision_NTD[rows]
+        )
+        part.write(Path(f"{name}.safetensors"))
+    features = read_feature_files(["a.safetensors", "b.safetensors"]).features_of(outcomes, source="both")
+    assert np.array_equal(features.question_ND, file.question_ND[::-1])
+    assert np.array_equal(features.vision_NTD, file.vision_NTD[::-1])
+    replace(file, model_digest="other").write(Path("c.safetensors"))
+    with pytest.raises(FeatureFileError, match=r"c.safetensors: model_digest: is not that of a.safetensors"):
+        read_feature_files(["a.safetensors", "c.safetensors"])
+
+
+def test_features_by_other_weights_than_a_profile_names_are_refused(file: FeatureFile, outcomes: Outcomes) -> None:
+    named = replace(outcomes, environment=ENVIRONMENT.model_copy(update={"weights_digest": "xyz"}))
+    with pytest.raises(FeatureFileError, match="f: was made with other weights than the profile: digest abc, expected"):
+        file.features_of(named, source="f")
+    same = replace(outcomes, environment=ENVIRONMENT.model_copy(update={"weights_digest": "abc"}))
+    assert len(file.features_of(same, source="f").question_ND) == 12
 
 
 def test_a_missing_sample_is_named_with_what_to_do(file: FeatureFile, outcomes: Outcomes) -> None:
