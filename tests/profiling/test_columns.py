@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from profiling.columns import ARROW_SCHEMA, COLUMNS, filled, native_columns, suspect_rows
-from profiling.schema import LINEAGE_NAMES, ProfileRecord
+from profiling.schema import LINEAGE_NAMES, AnswerRecord, ProfileRecord
 from tests.profile_rows import legal_row
 
 LEGAL_ROW = legal_row(output_tokens=2, decode_ms=2.0)
@@ -23,7 +23,7 @@ VALUES: dict[str, list[Any]] = {
     "output_tokens": [0, 1],
     "vision_encoder_ms": [-1.0, 0.0, float("nan"), None],
     "projector_ms": [-1.0, 0.5],
-    "decode_ms": [0.0, -2.0, float("inf")],
+    "decode_ms": [0.0, -2.0, float("inf"), None],
     "decode_per_token_ms": [-1.0, 0.0, 2.0],
     "total_ms": [-1.0, 13.0, 14.8, 15.0, 15.3, 20.0, float("nan")],
     "accuracy": [-0.1, 0.0, 1.3],
@@ -33,19 +33,21 @@ CHANGES = [(name, value) for name, values in VALUES.items() for value in values]
 ROWS = st.lists(st.sampled_from(CHANGES), max_size=3).map(lambda changes: LEGAL_ROW | dict(changes))
 
 
-def is_legal(row: dict[str, Any]) -> bool:
+def is_legal(row: dict[str, Any], record: type[AnswerRecord]) -> bool:
     try:
-        ProfileRecord.model_validate({name: value for name, value in row.items() if value is not None})
+        record.model_validate({name: value for name, value in row.items() if value is not None})
     except ValidationError:
         return False
     return True
 
 
-@given(st.lists(ROWS, min_size=1, max_size=12))
-@settings(max_examples=300, deadline=None)
-def test_whole_columns_and_single_records_agree_on_what_is_legal(rows: list[dict[str, Any]]) -> None:
+@given(st.lists(ROWS, min_size=1, max_size=12), st.sampled_from([ProfileRecord, AnswerRecord]))
+@settings(max_examples=400, deadline=None)
+def test_whole_columns_and_single_records_agree_on_what_is_legal(
+    rows: list[dict[str, Any]], record: type[AnswerRecord]
+) -> None:
     table = pa.Table.from_pylist(rows, schema=ARROW_SCHEMA)
-    assert suspect_rows(table).tolist() == [not is_legal(row) for row in rows]
+    assert suspect_rows(table, record).tolist() == [not is_legal(row, record) for row in rows]
 
 
 def test_block_rules_hold_across_chunks() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from profiling.records import read_profile, read_profiles, write_profile
-from profiling.schema import Environment, ProfileRecord
+from profiling.schema import AnswerRecord, Environment, ProfileError, ProfileRecord
 from profiling.table import ProfileTable
 from tests.profile_rows import legal_row
 
@@ -55,6 +55,19 @@ def test_the_older_layout_is_written_with_its_names(tmp_path: Path) -> None:
     assert sample["T_LLM_prefill"] == 10.0
     assert sample["active_block_indices"] == [0, 3]
     assert "prefill_ms" not in sample
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_answers_may_lack_their_times_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    untimed = {name: value for name, value in legal_row().items() if not name.endswith("_ms")}
+    path = write_rows(tmp_path / f"a{suffix}", [untimed])
+    (row,) = read_profile(path, record=AnswerRecord).columns.to_pylist()
+    assert (row["output_tokens"], row["decode_ms"], row["decode_per_token_ms"], row["run_id"]) == (5, None, None, 0)
+    with pytest.raises(ProfileError, match=r"vision_encoder_ms: required field is missing \(and 2 more\)"):
+        read_profile(path)
+    write_rows(path, [untimed, untimed | {"output_tokens": 0}])
+    with pytest.raises(ProfileError, match=r"output_tokens: Input should be greater than or equal to 1, got 0"):
+        read_profile(path, record=AnswerRecord)
 
 
 @pytest.mark.parametrize("key", ["samples", "results"])
