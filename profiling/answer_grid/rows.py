@@ -2,8 +2,6 @@
 
 # Shape suffixes: B = samples of a batch, S = settings, T = tiers, R = rows, one a sample and setting.
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 
@@ -61,15 +59,11 @@ def _of_cells(answers: GridAnswers) -> dict[str, pa.Array]:
         "text_tokens": _by_setting(answers.text_tokens_BT, num_settings),
         "output_tokens": pa.array(answers.output_tokens_BS.ravel()),
         "accuracy": pa.array([answer.score.value for answer in flat]),
-        "metric": _repeating([answer.score.name.value for answer in flat]),
-        "prediction": _repeating([answer.text for answer in flat]),
+        "metric": pa.array([answer.score.name.value for answer in flat]),
+        "prediction": pa.array([answer.text for answer in flat]),
     }
 
 
 def _by_setting(counts_BT: Counts, num_settings: int) -> pa.Array:
     """Repeat what holds for a tier for each of its settings."""
     return pa.array(counts_BT.repeat(num_settings // counts_BT.shape[1], axis=1).ravel())
-
-
-def _repeating(texts: Sequence[str]) -> pa.Array:
-    return pa.array(texts, type=pa.string())
