@@ -140,8 +140,8 @@ def test_really_running_the_model_gives_the_weights_that_its_profile_gives(
         module = _fitted("grpo", online)
     for name, tensor in expected.network.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(module.network.state_dict()[name], tensor), name  # type: ignore[union-attr]
-    assert online.answers is not None
-    run, remembered = online.answers.num_run, online.answers.num_remembered
+    assert online.online_answers is not None
+    run, remembered = online.online_answers.num_run, online.online_answers.num_remembered
     assert 0 < run <= len(online.parts["train"]) * 6
     assert remembered > 0
     assert f"online: {run} answers were run, {remembered} remembered" in caplog.text
@@ -165,5 +165,5 @@ def test_with_an_estimator_settings_that_were_never_measured_are_drawn(world: On
     assert not batch.accuracy_BS.any()
     after = batch.after_running(torch.eye(6, dtype=torch.bool)[[4]].expand(len(batch), -1))
     assert torch.equal(after.is_measured_BS[:, 4], torch.ones(len(batch), dtype=torch.bool))
-    assert data.answers is not None
-    assert data.answers.num_run == len(batch)
+    assert data.online_answers is not None
+    assert data.online_answers.num_run == len(batch)
