@@ -194,7 +194,7 @@ class ControllerDataModule(LightningDataModule):
 
     @property
     def feature_widths(self) -> dict[str, int]:
-        """How many numbers there are in ``free``, ``question``, and in ``vision`` at one tier."""
+        """How many numbers there are in ``free``, ``question``, ``glance``, and in ``vision`` at one tier."""
         return {kind: values.shape[1] for kind, values in _by_kind(self.requests.features).items()}
 
     @cached_property
@@ -360,4 +360,9 @@ class ControllerDataModule(LightningDataModule):
 def _by_kind(features: Features) -> dict[str, NDArray[np.floating]]:
     """Return each kind of feature as ``(rows, numbers)``; a row of ``vision`` is one sample at one tier."""
     vision = np.concatenate(np.moveaxis(features.vision_NTD, 1, 0))
-    return {"free": features.free_NF, "question": features.question_ND, "vision": vision}
+    return {
+        "free": features.free_NF,
+        "question": features.question_ND,
+        "glance": features.glance_ND,
+        "vision": vision,
+    }

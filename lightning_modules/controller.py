@@ -4,7 +4,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, get_args
 
 import torch
 from lightning import LightningModule
@@ -25,8 +25,8 @@ from profiling.checkpoint_file import check_maker
 from profiling.controllers.batch import ControllerBatch
 from profiling.controllers.facts import ProfileFacts
 
-FeatureKind = Literal["free", "question", "vision"]
-_KINDS: Final = ("free", "question", "vision")
+FeatureKind = Literal["free", "question", "glance", "vision"]
+_KINDS: Final = get_args(FeatureKind)
 
 
 class ControllerModule(LightningModule, ABC):
@@ -85,7 +85,7 @@ class ControllerModule(LightningModule, ABC):
         """Return what a step teaches, by the name of the argument that holds its objective."""
 
     @abstractmethod
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, see ``Decider``."""
 
     @abstractmethod
@@ -109,6 +109,7 @@ class ControllerModule(LightningModule, ABC):
             budget_ms_B=batch.budget_ms_B,
             free_BF=batch.free_BF,
             question_BD=batch.question_BD,
+            glance_BD=batch.glance_BD,
             vision_BTD=self.shown(batch),
             vision_done_ms_BT=batch.vision_done_ms_BT,
             is_allowed_BS=batch.is_measured_BS,
@@ -201,15 +202,19 @@ class ControllerModule(LightningModule, ABC):
         """Return how many numbers there are in these kinds of features together.
 
         Raises:
-            ValueError: If there is no such kind, or one comes twice.
+            ValueError: If there is no such kind, one comes twice, or the features hold no glance.
         """
         if len(set(kinds)) < len(kinds) or not set(kinds) <= set(_KINDS):
             raise ValueError(f"reads: must be of {', '.join(_KINDS)}, each once, got {list(kinds)}")
-        return sum(self._facts["feature_widths"][kind] for kind in kinds)
+        widths = self.widths_read(kinds)
+        if "glance" in kinds and not widths["glance"]:
+            raise ValueError("reads: the features hold no glance, make them anew with `controller-features`")
+        return sum(widths.values())
 
     def widths_read(self, kinds: Sequence[str]) -> dict[str, int]:
         """Return how many numbers are read of each kind, 0 of the others."""
-        return {kind: self._facts["feature_widths"][kind] if kind in kinds else 0 for kind in _KINDS}
+        widths = self._facts["feature_widths"]  # those in older checkpoints know of no glance
+        return {kind: widths.get(kind, 0) if kind in kinds else 0 for kind in _KINDS}
 
     def _lessons_and_draws(
         self, batch: ControllerBatch, generator: torch.Generator

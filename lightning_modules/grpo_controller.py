@@ -29,7 +29,7 @@ class GRPOControllerModule(TwoStagePolicyModule):
         objective: How to learn; one of a distribution, as the stages' product is one. A checkpoint holds its class path
             and arguments.
         reward: What an answer is worth; likewise.
-        reads: Kinds of features; ``vision`` is for the second stage.
+        reads: Kinds of features; ``glance`` is for the first stage, ``vision`` for the second.
         head: Of the second stage: ``joint`` or ``factorised``.
         hidden_dim: Units of a layer.
         num_layers: Layers before the head of each stage.
@@ -75,7 +75,7 @@ class GRPOControllerModule(TwoStagePolicyModule):
         """Teach all settings at once."""
         inputs = (
             batch.budget_ms_B,
-            self.early_features(batch.free_BF, batch.question_BD),
+            self.early_features(batch),
             batch.remaining_ms_BT,
             self.late_features(batch),
         )

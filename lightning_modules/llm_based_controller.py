@@ -132,9 +132,9 @@ class LLMBasedControllerModule(ControllerModule):
         """Take the policy as it is now for the reference."""
         self.reference.load_state_dict(self.network.state_dict())
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
-        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self._early_features(free_BF, question_BD))
+        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self._join_early(free_BF, question_BD, glance_BD))
         return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
 
     def after_image(
@@ -164,7 +164,7 @@ class LLMBasedControllerModule(ControllerModule):
         """Teach all settings at once."""
         inputs = (
             batch.budget_ms_B,
-            self._early_features(batch.free_BF, batch.question_BD),
+            self._join_early(batch.free_BF, batch.question_BD, batch.glance_BD),
             batch.remaining_ms_BT,
             _prompts(batch),
         )
@@ -186,8 +186,8 @@ class LLMBasedControllerModule(ControllerModule):
                 f"{given['model_digest'][:12]}"
             )
 
-    def _early_features(self, free_BF: Tensor, question_BD: Tensor) -> Tensor:
-        return join_features(self.reads, {"free": free_BF, "question": question_BD})
+    def _join_early(self, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+        return join_features(self.reads, {"free": free_BF, "question": question_BD, "glance": glance_BD})
 
 
 def _prompts(batch: ControllerBatch) -> TierPrompts:

@@ -1,4 +1,4 @@
-"""Train a controller that decides everything before the image: one network, one logit for every setting."""
+"""Train a controller that decides everything before the tier is cut: one network, one logit for every setting."""
 
 # Shape suffixes: B = requests, F = free features, D = width of the language model, S = settings.
 
@@ -26,7 +26,8 @@ class SupervisedControllerModule(ControllerModule):
         profile_facts: What the data tell of the profile.
         objective: How to learn; a checkpoint holds its class path and arguments.
         reward: What an answer is worth; likewise.
-        reads: Kinds of features, of ``free`` and ``question``; none for a network that knows the budget alone.
+        reads: Kinds of features, of ``free``, ``question`` and ``glance``; none for a network that knows the budget
+            alone.
         head: ``joint``: a logit of its own for every setting; ``factorised``: one head for each knob.
         hidden_dim: Units of a layer.
         num_layers: Layers before the head.
@@ -34,7 +35,8 @@ class SupervisedControllerModule(ControllerModule):
         seed: Of what the objective draws.
 
     Raises:
-        ValueError: If an argument is out of range, or ``vision`` is to be read, which is not known so early.
+        ValueError: If an argument is out of range, or ``vision`` is to be read, which is not known so early, or
+            ``glance``, which the features lack.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class SupervisedControllerModule(ControllerModule):
     ) -> None:
         super().__init__(profile_facts, reward=reward, objectives={"objective": objective}, seed=seed)
         if "vision" in reads:
-            raise ValueError(f"reads: vision is not known before the image is cut, got {list(reads)}")
+            raise ValueError(f"reads: vision is not known before the tier is chosen, got {list(reads)}")
         self.reads = list(reads)
         self.network = Controller(
             grid_shape(self.grid),
@@ -71,9 +73,9 @@ class SupervisedControllerModule(ControllerModule):
         """How many numbers are read of each kind of feature."""
         return self.widths_read(self.reads)
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, see ``Decider``."""
-        known = {"free": free_BF, "question": question_BD}
+        known = {"free": free_BF, "question": question_BD, "glance": glance_BD}
         features = torch.cat([budget_ms_B.new_zeros(len(budget_ms_B), 0), *(known[kind] for kind in self.reads)], dim=1)
         logits_BS: Tensor = self.network(budget_ms_B, features)
         return logits_BS
@@ -92,6 +94,6 @@ class SupervisedControllerModule(ControllerModule):
         """Teach all settings at once."""
 
         def logits() -> Tensor:
-            return self.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD)
+            return self.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD, batch.glance_BD)
 
         return {"objective": Lesson(self.objectives["objective"], feedback, logits)}

@@ -29,7 +29,7 @@ class TwoStageControllerModule(TwoStagePolicyModule):
         tier_objective: How the first stage learns; a checkpoint holds its class path and arguments.
         setting_objective: How the second stage learns; likewise.
         reward: What an answer is worth; likewise.
-        reads: Kinds of features; ``vision`` is for the second stage.
+        reads: Kinds of features; ``glance`` is for the first stage, ``vision`` for the second.
         head: Of the second stage: ``joint`` or ``factorised``.
         hidden_dim: Units of a layer.
         num_layers: Layers before the head of each stage.
@@ -68,7 +68,7 @@ class TwoStageControllerModule(TwoStagePolicyModule):
 
     def lessons(self, batch: ControllerBatch, feedback: Feedback) -> dict[str, Lesson]:
         """Teach the tiers of all requests, and the settings behind every tier."""
-        early = self.early_features(batch.free_BF, batch.question_BD)
+        early = self.early_features(batch)
         late = self.late_features(batch).flatten(0, 1)
         remaining_ms = batch.remaining_ms_BT.flatten()
         tier = torch.arange(self.num_tiers, device=self.device).repeat(len(batch))

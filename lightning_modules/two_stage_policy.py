@@ -27,7 +27,8 @@ from profiling.controllers.facts import ProfileFacts
 class TwoStagePolicyModule(ControllerModule):
     """Holds the networks of both stages and asks them; how they learn is up to subclasses.
 
-    The first stage never reads ``vision``; the second is told the tier and the time that is left.
+    The first stage alone reads ``glance``, the second alone ``vision``. The second is told the tier and the time that
+    is left.
 
     Args:
         profile_facts: What the data tell of the profile.
@@ -58,7 +59,7 @@ class TwoStagePolicyModule(ControllerModule):
         seed: int,
     ) -> None:
         super().__init__(profile_facts, reward=reward, objectives=objectives, seed=seed)
-        self.late_reads = list(reads)
+        self.late_reads = [kind for kind in reads if kind != "glance"]
         self.early_reads = [kind for kind in reads if kind != "vision"]
         self.num_tiers, *levels = grid_shape(self.grid)
         self.network = TwoStage(
@@ -89,11 +90,11 @@ class TwoStagePolicyModule(ControllerModule):
     @property
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of each kind of feature."""
-        return self.widths_read(self.late_reads)
+        return self.widths_read([*self.early_reads, *self.late_reads])
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
-        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self.early_features(free_BF, question_BD))
+        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self._join_early(free_BF, question_BD, glance_BD))
         return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
 
     def after_image(
@@ -114,9 +115,9 @@ class TwoStagePolicyModule(ControllerModule):
             after=FrozenNetwork(setting.trunk, setting.head, self.late_reads),
         )
 
-    def early_features(self, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def early_features(self, batch: ControllerBatch) -> Tensor:
         """Return what the first stage reads, ``(batch, features)``."""
-        return join_features(self.early_reads, {"free": free_BF, "question": question_BD})
+        return self._join_early(batch.free_BF, batch.question_BD, batch.glance_BD)
 
     def late_features(self, batch: ControllerBatch) -> Tensor:
         """Return what the second stage would read behind each tier, ``(batch, tiers, features)``."""
@@ -126,3 +127,6 @@ class TwoStagePolicyModule(ControllerModule):
 
         free_BTF, question_BTD = at_every_tier(batch.free_BF), at_every_tier(batch.question_BD)
         return join_features(self.late_reads, {"free": free_BTF, "question": question_BTD, "vision": batch.vision_BTD})
+
+    def _join_early(self, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+        return join_features(self.early_reads, {"free": free_BF, "question": question_BD, "glance": glance_BD})

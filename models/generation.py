@@ -12,9 +12,10 @@ from torch import Tensor
 from models.deadline import Deadline
 from models.engine.base import BegunPrefill, Engine, EngineRequest
 from models.engine.eager import EagerEngine
+from models.image_processor import Overview
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.molmo import Molmo
+from models.molmo import Glance, Molmo
 from models.stages import DECODE, PREFILL, TOTAL, stage
 
 
@@ -80,7 +81,28 @@ class _Chooser:
 
 
 @torch.inference_mode()
-def encode_images(model: Molmo, inputs: ModelInputs, *, engine: Engine | None = None) -> Tensor | None:
+def glance_at(model: Molmo, overview: Overview, *, engine: Engine | None = None) -> Glance:
+    """Encode a request's overview as the engine does it, so that its tier may be chosen afterwards.
+
+    Marks the stages of vision encoder and projector.
+
+    Args:
+        model: The model.
+        overview: The request's, on the model's device.
+        engine: An engine of this model; the eager one if ``None``.
+
+    Returns:
+        What to choose by, and to give to ``encode_images``.
+    """
+    engine = engine or EagerEngine(model)
+    with engine.request(model.full_setting, batch_size=1, capacity=1) as request:
+        return model.glance(overview.crop[None], overview.patch_mask[None], vision_encoder=request.vision_encoder)
+
+
+@torch.inference_mode()
+def encode_images(
+    model: Molmo, inputs: ModelInputs, *, engine: Engine | None = None, glance: Glance | None = None
+) -> Tensor | None:
     """Turn a batch's crops into vision tokens as the engine does it, so that a setting may be chosen afterwards.
 
     Marks the stages of vision encoder and projector.
@@ -89,13 +111,14 @@ def encode_images(model: Molmo, inputs: ModelInputs, *, engine: Engine | None = 
         model: The model.
         inputs: The requests, on the model's device.
         engine: An engine of this model; the eager one if ``None``.
+        glance: What ``glance_at`` made of the request's overview; only the other crops are then encoded.
 
     Returns:
         ``(batch, crops, tokens, width)`` to give to ``generate``, or ``None`` without images.
     """
     engine = engine or EagerEngine(model)
     with engine.request(model.full_setting, batch_size=len(inputs.input_ids), capacity=1) as request:
-        return model.encode_images(inputs, vision_encoder=request.vision_encoder)
+        return model.encode_images(inputs, vision_encoder=request.vision_encoder, glance=glance)
 
 
 @torch.inference_mode()

@@ -57,6 +57,21 @@ class ProcessedImage:
     layout: ImageLayout
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Overview:
+    """A whole image as one crop, and what its other crops are cut from once a tier is chosen.
+
+    Args:
+        pixels: ``(3, height, width)``, float32 in [0, 1]: the image.
+        crop: ``(patches, patch_dim)``, float32, normalised: the same at every tier.
+        patch_mask: ``(patches,)``, float32: share of each patch that shows the image.
+    """
+
+    pixels: Tensor
+    crop: Tensor
+    patch_mask: Tensor
+
+
 class ImageProcessor:
     """Cut images into normalised crops.
 
@@ -76,28 +91,56 @@ class ImageProcessor:
         self._mean = torch.tensor(_CLIP_MEAN, device=self.device)
         self._std = torch.tensor(_CLIP_STD, device=self.device)
 
-    def __call__(self, image: ImageLike, *, tier: Tier | None = None, tiling: Tiling = "target") -> ProcessedImage:
+    def overview(self, image: ImageLike) -> Overview:
+        """Cut the overview alone.
+
+        Args:
+            image: See ``__call__``.
+
+        Raises:
+            ValueError: If the image is empty, of another type or shape, or so thin that nothing of it would be left.
+        """
+        pixels_3HW = _as_pixels(_as_array(image), self.device)
+        crop_11PD = self._room(1, 1, self.device)
+        mask_1P = self._cut(pixels_3HW[None], self.geometry.overview_canvas, crop_11PD)
+        return Overview(pixels=pixels_3HW, crop=crop_11PD[0, 0], patch_mask=mask_1P[0])
+
+    def __call__(
+        self, image: ImageLike | Overview, *, tier: Tier | None = None, tiling: Tiling = "target"
+    ) -> ProcessedImage:
         """Cut an image.
 
         Args:
             image: A picture (turned upright as its EXIF data says, transparency dropped), or an array
-                ``(height, width, 3)``, uint8, RGB.
+                ``(height, width, 3)``, uint8, RGB; or its overview, which is then not cut again.
             tier: Range of crops; ``None`` cuts as the released model does.
             tiling: How the tier is applied, see ``image_layout``.
 
         Raises:
             ValueError: If the image is empty, of another type or shape, or so thin that nothing of it would be left.
         """
-        batch = self.cut_batch(_as_pixels(_as_array(image), self.device)[None], tier=tier, tiling=tiling)
+        if isinstance(image, Overview):
+            pixels_3HW, overview_1PD = image.pixels, image.crop[None]
+        else:
+            pixels_3HW, overview_1PD = _as_pixels(_as_array(image), self.device), None
+        batch = self.cut_batch(pixels_3HW[None], tier=tier, tiling=tiling, overviews_NPD=overview_1PD)
         return ProcessedImage(crops=batch.crops[0], patch_mask=batch.patch_mask, layout=batch.layout)
 
-    def cut_batch(self, pixels_N3HW: Tensor, *, tier: Tier | None = None, tiling: Tiling = "target") -> ProcessedImage:
+    def cut_batch(
+        self,
+        pixels_N3HW: Tensor,
+        *,
+        tier: Tier | None = None,
+        tiling: Tiling = "target",
+        overviews_NPD: Tensor | None = None,
+    ) -> ProcessedImage:
         """Cut images of one size in one go, on the device where they are.
 
         Args:
             pixels_N3HW: ``(images, 3, height, width)``, uint8, or float32 in [0, 1].
             tier: Range of crops; ``None`` cuts as the released model does.
             tiling: How the tier is applied, see ``image_layout``.
+            overviews_NPD: ``(images, patches, patch_dim)``: their overviews, where they are cut already.
 
         Returns:
             The images with one dimension more in front of ``crops``; what they share is there once.
@@ -109,14 +152,20 @@ class ImageProcessor:
             pixels_N3HW = pixels_N3HW.contiguous().to(torch.float32).div_(255)
         num_images, _, height, width = pixels_N3HW.shape
         layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
-        num_patches, patch_dim = self.geometry.patches_per_side**2, 3 * self.geometry.patch_pixels**2
-        crops = torch.empty(num_images, layout.num_crops, num_patches, patch_dim, device=pixels_N3HW.device)
-        overview = self.geometry.crop_pixels
-        self._cut(pixels_N3HW, (overview, overview), crops[:, :1])
+        crops = self._room(num_images, layout.num_crops, pixels_N3HW.device)
+        if overviews_NPD is None:
+            self._cut(pixels_N3HW, self.geometry.overview_canvas, crops[:, :1])
+        else:
+            crops[:, 0] = overviews_NPD
         mask_CP = self._cut(pixels_N3HW, layout.canvas_pixels, crops[:, 1:])
         # The overview went to the front but the missing mask row to the end: so the released models were trained.
         patch_mask = F.pad(mask_CP, (0, 0, 0, 1), value=PAD).to(crops.device, non_blocking=True)
         return ProcessedImage(crops=crops, patch_mask=patch_mask, layout=layout)
+
+    def _room(self, num_images: int, num_crops: int, device: torch.device) -> Tensor:
+        """Allocate ``(images, crops, patches, patch_dim)``."""
+        num_patches, patch_dim = self.geometry.patches_per_side**2, 3 * self.geometry.patch_pixels**2
+        return torch.empty(num_images, num_crops, num_patches, patch_dim, device=device)
 
     def _cut(self, pixels_N3HW: Tensor, canvas: tuple[int, int], out_NCPD: Tensor) -> Tensor:
         """Fit images into a canvas, centred, and cut that into ``out``; return each patch's share of real pixels."""

@@ -4,6 +4,7 @@
 # T = pooled tokens in a crop, D = width of the language model.
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,21 @@ from models.knobs import STANDARD_TIERS, KnobSetting
 from models.language_model import LanguageModel, TokenExperts
 from models.stages import PREFILL, PROJECTOR, VISION_ENCODER, stage
 from models.vision import VisionEncoder
+
+
+class Glance(NamedTuple):
+    """What the overviews of a batch show, encoded before the tiers of their other crops are chosen.
+
+    The features are those of any tier. The vision tokens are not quite: the released models give the overview the patch
+    mask of the crop that follows it, which the tier decides. Here each patch is marked by what it shows itself.
+
+    Args:
+        features: ``(batch, patches, features)``: what the vision encoder made of them.
+        tokens: ``(batch, tokens, width)``: what the connector makes of that.
+    """
+
+    features: Tensor
+    tokens: Tensor
 
 
 class Molmo(nn.Module):
@@ -55,14 +71,40 @@ class Molmo(nn.Module):
         setting.check(num_blocks=self.config.num_blocks, num_experts=self.config.num_experts)
         return setting
 
+    def glance(
+        self,
+        crops_BPD: Tensor,
+        patch_mask_BP: Tensor,
+        *,
+        vision_encoder: Callable[[Tensor], Tensor] | None = None,
+    ) -> Glance:
+        """Encode the overviews of a batch alone.
+
+        Args:
+            crops_BPD: ``(batch, patches, patch_dim)``: the overviews.
+            patch_mask_BP: ``(batch, patches)``: share of each patch that shows the image.
+            vision_encoder: Another way to run the same encoder; the module if ``None``.
+        """
+        with stage(VISION_ENCODER):
+            # An engine overwrites its memory when it encodes the other crops.
+            features_BPF = (vision_encoder or self.vision_encoder)(crops_BPD).clone()
+        with stage(PROJECTOR):
+            tokens_BTD: Tensor = self.connector(features_BPF, patch_mask_BP)
+        return Glance(features_BPF, tokens_BTD)
+
     def encode_images(
-        self, inputs: ModelInputs, *, vision_encoder: Callable[[Tensor], Tensor] | None = None
+        self,
+        inputs: ModelInputs,
+        *,
+        vision_encoder: Callable[[Tensor], Tensor] | None = None,
+        glance: Glance | None = None,
     ) -> Tensor | None:
         """Turn the crops of a batch into vision tokens.
 
         Args:
             inputs: The batch.
             vision_encoder: Another way to run the same encoder; the module if ``None``.
+            glance: What ``glance`` made of the overviews; they are then not encoded again.
 
         Returns:
             ``(batch, crops, tokens, width)``, or ``None`` without images.
@@ -71,7 +113,7 @@ class Molmo(nn.Module):
             return None
         batch, num_crops = inputs.crops.shape[:2]
         with stage(VISION_ENCODER):
-            features_NPF = (vision_encoder or self.vision_encoder)(inputs.crops.flatten(0, 1))
+            features_NPF = _all_features(vision_encoder or self.vision_encoder, inputs.crops, glance)
             if batch > 1:  # a single request has no padding crops
                 features_NPF = features_NPF * is_crop(inputs.crops).flatten()[:, None, None]
         with stage(PROJECTOR):
@@ -123,6 +165,14 @@ class Molmo(nn.Module):
             )
             logits: Tensor = self.language_model.head(hidden_BSD)
         return logits
+
+
+def _all_features(encode: Callable[[Tensor], Tensor], crops_BCPD: Tensor, glance: Glance | None) -> Tensor:
+    """Encode crops, those of a glance apart: ``(batch * crops, patches, features)``."""
+    if glance is None:
+        return encode(crops_BCPD.flatten(0, 1))
+    others_BCPF = encode(crops_BCPD[:, 1:].flatten(0, 1)).unflatten(0, (len(crops_BCPD), -1))
+    return torch.cat([glance.features[:, None], others_BCPF], dim=1).flatten(0, 1)
 
 
 def token_positions(inputs: ModelInputs) -> Tensor:

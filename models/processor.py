@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.config import MolmoConfig
-from models.image_processor import ImageLike, ImageProcessor, ProcessedImage
+from models.image_processor import ImageLike, ImageProcessor, Overview, ProcessedImage
 from models.inputs import ModelInputs
 from models.knobs import Tier, Tiling
 from models.tiling import ImageLayout
@@ -96,7 +96,7 @@ class MolmoProcessor:
     def from_token_ids(
         self,
         text_token_ids: Sequence[int],
-        image: ImageLike | None = None,
+        image: ImageLike | Overview | None = None,
         *,
         tier: Tier | None = None,
         tiling: Tiling = "target",
@@ -105,7 +105,7 @@ class MolmoProcessor:
 
         Args:
             text_token_ids: Ids of the whole prompt, the image placeholder at most once among them.
-            image: A picture or an RGB array, see ``ImageProcessor``.
+            image: A picture, an RGB array, or the overview of one, see ``ImageProcessor``.
             tier: Range of crops; ``None`` cuts as the released model does.
             tiling: How the tier is applied, see ``image_layout``.
 

@@ -78,6 +78,11 @@ class CropGeometry:
         return self.crop_pixels // self.patch_pixels
 
     @property
+    def overview_canvas(self) -> tuple[int, int]:
+        """Height and width that the whole image is fitted into for the overview."""
+        return self.crop_pixels, self.crop_pixels
+
+    @property
     def margin_pixels(self) -> int:
         """Pixels of both margins together: what the outer crops add to the windows."""
         return (self.left_margin + self.right_margin) * self.patch_pixels

@@ -48,13 +48,13 @@ class LooksTwice:
 
     first_blocks = None
 
-    def __init__(self, grid: KnobGrid, *, width: int) -> None:
+    def __init__(self, grid: KnobGrid, *, width: int, glance_width: int = 0) -> None:
         self.grid = grid
-        self.feature_widths = {"free": 22, "question": width, "vision": width}
+        self.feature_widths = {"free": 22, "question": width, "glance": glance_width, "vision": width}
         self.told: list[tuple[Tensor, ...]] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
-        self.told.append((budget_ms_B, free_BF, question_BD))
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+        self.told.append((budget_ms_B, free_BF, question_BD, glance_BD))
         return torch.arange(float(len(self.grid.settings())))[None]
 
     def after_image(

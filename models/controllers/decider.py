@@ -1,4 +1,4 @@
-"""How a trained controller is asked: once before the image is cut, and once more when the vision encoder is done."""
+"""How a trained controller is asked: once before the tier is chosen, and once more when the vision encoder is done."""
 
 # Shape suffixes: B = requests, F = free features, D = width of the language model, T = tiers, S = settings in the order
 # of `KnobGrid.settings`, R = settings of a tier (S / T).
@@ -18,7 +18,7 @@ class Decider(Protocol):
     """A controller, whatever it has learned by. Logits are of its own scale: the higher, the better.
 
     Features come as they are, not standardised, and float32: ``free`` as in ``profiling.controllers.features``,
-    ``question`` and ``vision`` as in ``profiling.controllers.embeddings``.
+    ``question``, ``glance`` and ``vision`` as in ``profiling.controllers.embeddings``.
     """
 
     @property
@@ -28,7 +28,7 @@ class Decider(Protocol):
 
     @property
     def feature_widths(self) -> Mapping[str, int]:
-        """How many numbers are read of ``free``, ``question`` and ``vision``; 0 for what need not be computed."""
+        """How many numbers are read of each kind of feature; 0 for what need not be computed."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Decider(Protocol):
         """
         ...
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits. The tier of the best allowed setting is the tier to cut the image at.
 
         A controller that decides in two stages gives all settings of a tier the same logit.
@@ -48,6 +48,7 @@ class Decider(Protocol):
             budget_ms_B: ``(batch,)`` milliseconds from raw input to last token.
             free_BF: ``(batch, features)``.
             question_BD: ``(batch, width)``; not looked at where its width is 0.
+            glance_BD: ``(batch, width)`` mean vision token of the overview; likewise.
         """
         ...
 
@@ -73,6 +74,7 @@ def decide(
     budget_ms_B: Tensor,
     free_BF: Tensor,
     question_BD: Tensor,
+    glance_BD: Tensor,
     vision_BTD: Tensor,
     vision_done_ms_BT: Tensor,
     is_allowed_BS: Tensor,
@@ -84,6 +86,7 @@ def decide(
         budget_ms_B: ``(batch,)``.
         free_BF: ``(batch, features)``.
         question_BD: ``(batch, width)``.
+        glance_BD: ``(batch, width)``.
         vision_BTD: ``(batch, tiers, width)`` what the second decision would be shown.
         vision_done_ms_BT: ``(batch, tiers)``: what has passed when the vision tokens are there.
         is_allowed_BS: ``(batch, settings)`` bool, at least one of each request.
@@ -91,7 +94,7 @@ def decide(
     Returns:
         ``(batch,)`` int64.
     """
-    first_B = choose(decider.before_image(budget_ms_B, free_BF, question_BD), is_allowed_BS)
+    first_B = choose(decider.before_image(budget_ms_B, free_BF, question_BD, glance_BD), is_allowed_BS)
     num_settings = is_allowed_BS.shape[1] // vision_done_ms_BT.shape[1]
     tier_B = first_B // num_settings
     request_B = torch.arange(len(tier_B), device=tier_B.device)

@@ -91,9 +91,9 @@ class FrozenDecider:
         self._num_settings = len(grid.settings())
         self._is_tier_TT = np.eye(len(grid.tiers), dtype=np.float32)
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, see ``Decider``."""
-        logits = self._before(budget_ms_B, {"free": free_BF, "question": question_BD})
+        logits = self._before(budget_ms_B, {"free": free_BF, "question": question_BD, "glance": glance_BD})
         return torch.from_numpy(logits.repeat(self._num_settings // logits.shape[1], axis=1))
 
     def after_image(

@@ -115,15 +115,22 @@ class Chooser:
         """Return the place of the tier that was chosen."""
         return choice.setting // self._per_tier
 
+    @property
+    def reads_glance(self) -> bool:
+        """Whether the first decision is to be shown the overview's mean vision token."""
+        return self._decider.feature_widths["glance"] > 0
+
     def before_image(self, known: Known, *, budget_ms: float, elapsed_ms: float) -> Choice:
-        """Choose a setting, or only a tier, before the image is cut.
+        """Choose a setting, or only a tier, before the image is cut at it.
 
         Args:
             known: The request.
             budget_ms: From raw input to last token, margin taken off.
-            elapsed_ms: What of it has passed.
+            elapsed_ms: What of it has passed, without what the bounds of settings count: a look at the overview.
         """
-        logits_BS = self._decider.before_image(torch.full((1,), budget_ms), known.free_BF, known.question_BD)
+        logits_BS = self._decider.before_image(
+            torch.full((1,), budget_ms), known.free_BF, known.question_BD, known.glance_BD
+        )
         outlook = self._outlook(known.vision_tokens_T)
         values_S = logits_BS.numpy()[0].astype(np.float64)
         return _pick(known, outlook.expected, values_S, outlook.bound_ms_S <= budget_ms - elapsed_ms)

@@ -39,7 +39,7 @@ class FixedDecider:
         choose: Returns a setting's place for a budget in milliseconds.
     """
 
-    feature_widths: Final = {"free": 0, "question": 0, "vision": 0}
+    feature_widths: Final = {"free": 0, "question": 0, "glance": 0, "vision": 0}
     first_blocks: Final = None
 
     def __init__(self, grid: KnobGrid, choose: Callable[[float], int]) -> None:
@@ -47,7 +47,7 @@ class FixedDecider:
         self._num_settings = len(grid.settings())
         self._choose = choose
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return 1 for the chosen setting and 0 for the others, ``(batch, settings)``."""
         chosen_B = torch.tensor([self._choose(budget_ms) for budget_ms in budget_ms_B.tolist()])
         return F.one_hot(chosen_B, self._num_settings).float()
@@ -70,7 +70,7 @@ class RandomDecider(FixedDecider):
         super().__init__(grid, lambda _budget_ms: 0)
         self._generator = torch.Generator().manual_seed(seed)
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return drawn logits, ``(batch, settings)``."""
         return torch.rand(len(budget_ms_B), self._num_settings, generator=self._generator)
 

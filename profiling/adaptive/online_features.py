@@ -3,7 +3,7 @@
 # Shape suffixes: B = requests (one), F = free features, V = vocabulary, D = width of the language model, T = tiers.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -22,17 +22,19 @@ _SIZES_KEPT: Final = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
-    """What is known of one request before anything runs.
+    """What is known of one request before its tier is chosen.
 
     Args:
         free_BF: ``(1, features)`` float32, see ``profiling.controllers.features``; width 0 if nobody reads it.
         question_BD: ``(1, width)`` float32; width 0 if nobody reads it.
         vision_tokens_T: Vision tokens at each tier.
+        glance_BD: ``(1, width)`` float32: mean vision token of the overview; width 0 if nobody reads it.
     """
 
     free_BF: Tensor
     question_BD: Tensor
     vision_tokens_T: tuple[int, ...]
+    glance_BD: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
 
 
 class _ImageTokens(NamedTuple):

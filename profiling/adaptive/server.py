@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor
 from models.controllers import LLMBased
 from models.deadline import Deadline
 from models.engine import BegunPrefill, Engine, EngineName
-from models.generation import Generation, encode_images, generate
+from models.generation import Generation, encode_images, generate, glance_at
+from models.image_processor import Overview
 from models.inputs import ModelInputs
-from models.knobs import KnobGrid, Tiling
-from models.molmo import Molmo
+from models.knobs import KnobGrid, Tier, Tiling
+from models.molmo import Glance, Molmo
 from models.processor import MolmoProcessor
 from models.stages import DECODE, PREFILL, PROJECTOR, VISION_ENCODER, observe, stage
 from profiling.adaptive.chooser import Choice, Chooser
@@ -25,7 +26,7 @@ from profiling.adaptive.online_features import OnlineFeatures
 from profiling.adaptive.request import BudgetedRequest
 from profiling.adaptive.served import Served
 from profiling.clock import StageClock
-from profiling.controllers.embeddings import vision_embedding
+from profiling.controllers.embeddings import glance_embedding, vision_embedding
 
 Margin = Callable[[float], float]
 """Says which share of a budget, in milliseconds, to keep back."""
@@ -60,6 +61,13 @@ class Answer:
         return self
 
 
+class _Seen(NamedTuple):
+    """A request's overview, where the first decision looks at it."""
+
+    overview: Overview
+    glance: Glance
+
+
 class _Encoded(NamedTuple):
     """What has been run of a request when its setting is known."""
 
@@ -79,11 +87,15 @@ class _Done(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class _Run:
-    """The time line of one request on the host; ``budget_ms`` has the margin taken off."""
+    """The time line of one request on the host; ``budget_ms`` has the margin taken off.
+
+    ``glance_ms`` is what the overview took ahead of the rest of the picture: part of every setting's time.
+    """
 
     start_s: float
     budget_ms: float
     now: Callable[[], float]
+    glance_ms: float = 0.0
     remaining_ms: float = 0.0
     times_ms: dict[str, float] = field(default_factory=dict)
 
@@ -150,14 +162,17 @@ class Server:
         """Meet every setting and the request's shapes at every tier, untimed."""
         self._engine.warm_up(self._settings)
         image, words = request.question.open_image(), self._ids(request)
+        untimed = _Run(start_s=self._now(), now=self._now, budget_ms=request.budget_ms)
         for tier in self._grid.tiers:
-            inputs = self._processor.from_token_ids(words, image, tier=tier, tiling=self._tiling)
+            seen = self._look(image, untimed) if self._chooser.reads_glance else None
+            inputs = self._cut(words, image, tier, seen)
             generate(
                 self._model,
                 inputs,
                 max_new_tokens=_WARM_UP_TOKENS,
                 stop_token_ids=(self._processor.special_tokens.eos_id,),
                 engine=self._engine,
+                vision_tokens=self._encode(inputs, seen),
             )
         self.answer(request, image, margin=0.0)
         gc.collect()
@@ -236,22 +251,46 @@ class Server:
     def _run(
         self, request: BudgetedRequest, image: Image.Image, words: list[int], run: "_Run"
     ) -> tuple[Choice, ModelInputs, Generation]:
+        seen = self._look(image, run) if self._chooser.reads_glance else None
         with run.timed(_FEATURES):
             known = self._features.describe(image_size=image.size, question=request.question.question, prompt_ids=words)
+            if seen is not None:
+                known = replace(known, glance_BD=glance_embedding(seen.glance).cpu())
         with run.timed(_CONTROLLER):
-            choice = self._chooser.before_image(known, budget_ms=run.budget_ms, elapsed_ms=run.elapsed_ms())
+            elapsed_ms = run.elapsed_ms() - run.glance_ms
+            choice = self._chooser.before_image(known, budget_ms=run.budget_ms, elapsed_ms=elapsed_ms)
             run.remaining_ms = run.budget_ms - run.elapsed_ms()
         with run.timed(_PREPROCESS):
-            tier = self._grid.tiers[self._chooser.tier_of(choice)]
-            inputs = self._processor.from_token_ids(words, image, tier=tier, tiling=self._tiling)
-        vision_tokens = encode_images(self._model, inputs, engine=self._engine)
-        assert vision_tokens is not None, "every request has a picture"
+            inputs = self._cut(words, image, self._grid.tiers[self._chooser.tier_of(choice)], seen)
+        vision_tokens = self._encode(inputs, seen)
         begun = None
         if self._chooser.first_blocks is not None:
             choice, begun = self._begin(self._chooser.first_blocks, choice, inputs, vision_tokens, run)
         elif self._chooser.decides_twice:
             choice = self._look_again(choice, inputs, vision_tokens, run)
         return choice, inputs, self._generate(request, _Encoded(inputs, vision_tokens, begun), choice, run)
+
+    def _look(self, image: Image.Image, run: "_Run") -> _Seen:
+        """Cut and encode the overview before a tier is chosen, since every tier has it."""
+        since_ms = run.elapsed_ms()
+        with run.timed(_PREPROCESS):
+            overview = self._processor.image_processor.overview(image)
+        seen = _Seen(overview, glance_at(self._model, overview, engine=self._engine))
+        _wait_for(seen.glance.tokens)
+        run.glance_ms = run.elapsed_ms() - since_ms
+        return seen
+
+    def _cut(self, words: list[int], image: Image.Image, tier: Tier, seen: _Seen | None) -> ModelInputs:
+        """Cut the picture at a tier, but for what was seen of it."""
+        rest = image if seen is None else seen.overview
+        return self._processor.from_token_ids(words, rest, tier=tier, tiling=self._tiling)
+
+    def _encode(self, inputs: ModelInputs, seen: _Seen | None) -> Tensor:
+        """Encode the crops, but for the overview if it was."""
+        glance = None if seen is None else seen.glance
+        vision_tokens = encode_images(self._model, inputs, engine=self._engine, glance=glance)
+        assert vision_tokens is not None, "every request has a picture"
+        return vision_tokens
 
     def _look_again(self, choice: Choice, inputs: ModelInputs, vision_tokens: Tensor, run: "_Run") -> Choice:
         pooled_BD = torch.zeros(1, 0)

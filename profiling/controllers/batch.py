@@ -24,6 +24,7 @@ class ControllerBatch:
     Args:
         free_BF: ``(batch, features)`` float32: what costs nothing, see ``features.free_features``; not standardised.
         question_BD: ``(batch, width)`` float32: mean embedding of the question's tokens; width 0 without features.
+        glance_BD: ``(batch, width)`` float32: mean vision token of the overview; width 0 without it.
         vision_BTD: ``(batch, tiers, width)`` float32: mean vision token at each tier; width 0 without features.
         budget_ms_B: ``(batch,)`` float32: milliseconds from raw input to last token.
         accuracy_BS: ``(batch, settings)`` float32, 0 to 1; 0 where not measured.
@@ -39,6 +40,7 @@ class ControllerBatch:
 
     free_BF: Tensor
     question_BD: Tensor
+    glance_BD: Tensor
     vision_BTD: Tensor
     budget_ms_B: Tensor
     accuracy_BS: Tensor
@@ -102,6 +104,7 @@ def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]
     return ControllerBatch(
         free_BF=_floats(features.free_NF),
         question_BD=_floats(features.question_ND),
+        glance_BD=_floats(features.glance_ND),
         vision_BTD=_floats(features.vision_NTD),
         budget_ms_B=torch.full((len(outcomes),), torch.nan),
         accuracy_BS=_floats(np.nan_to_num(outcomes.accuracy_NS)),

@@ -5,7 +5,7 @@
 from torch import Tensor
 
 from models.inputs import PAD, ModelInputs
-from models.molmo import Molmo
+from models.molmo import Glance, Molmo
 
 
 def question_embedding(model: Molmo, prompt_ids_BS: Tensor) -> Tensor:
@@ -21,6 +21,15 @@ def question_embedding(model: Molmo, prompt_ids_BS: Tensor) -> Tensor:
     is_there = (prompt_ids_BS != PAD)[:, :, None]
     embedded_BSD = model.language_model.embed(prompt_ids_BS).float() * is_there
     return embedded_BSD.sum(dim=1) / is_there.sum(dim=1).clamp(min=1)
+
+
+def glance_embedding(glance: Glance) -> Tensor:
+    """Average the vision tokens of overviews, all of which reach the language model.
+
+    Returns:
+        ``(requests, width)`` float32.
+    """
+    return glance.tokens.float().mean(dim=1)
 
 
 def vision_embedding(inputs: ModelInputs, vision_tokens_BCTD: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from models.knobs import Tier, Tiling
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
-from profiling.controllers.embeddings import question_embedding, vision_embedding
+from profiling.controllers.embeddings import glance_embedding, question_embedding, vision_embedding
 from profiling.controllers.feature_file import FeatureFile, SampleKey
 from profiling.controllers.outcomes import KEY, Outcomes, read_outcomes
 from profiling.datasets.catalogue import dataset_entry, read_dataset
@@ -77,7 +77,7 @@ def controller_features(
     console = Console()
     with progress_bar(console) as progress:
         task = progress.add_task("embedding", total=len(samples))
-        question_ND, vision_NTD = embedder.embed(
+        question_ND, glance_ND, vision_NTD = embedder.embed(
             samples, batch_size=batch_size, advance=lambda count: progress.advance(task, count)
         )
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,7 @@ def controller_features(
         tiling=tiling,
         samples=tuple(_keys(outcomes)),
         question_ND=question_ND.half().numpy(),
+        glance_ND=glance_ND.half().numpy(),
         vision_NTD=vision_NTD.half().numpy(),
     ).write(output)
     console.print(f"wrote {output}: {len(samples)} samples, {vision_NTD.shape[2]} numbers a vector")
@@ -128,7 +129,7 @@ class Embedder:
     @torch.no_grad()
     def embed(
         self, samples: Sequence[Sample], *, batch_size: int, advance: Callable[[int], None]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Embed samples.
 
         Args:
@@ -137,33 +138,37 @@ class Embedder:
             advance: Told how many more are done.
 
         Returns:
-            Questions ``(samples, width)`` and pictures ``(samples, tiers, width)``, float32, on the CPU.
+            Questions and overviews ``(samples, width)``, and pictures ``(samples, tiers, width)``, float32, on the CPU.
 
         Raises:
             ValueError: If an image is missing or broken.
         """
-        questions, pictures = [], []
+        embedded = []
         for start in range(0, len(samples), batch_size):
             part = samples[start : start + batch_size]
-            question_BD, vision_BTD = self._embed_batch(part)
-            questions.append(question_BD.cpu())
-            pictures.append(vision_BTD.cpu())
+            embedded.append([vectors.cpu() for vectors in self._embed_batch(part)])
             advance(len(part))
-        return torch.cat(questions), torch.cat(pictures)
+        question_ND, glance_ND, vision_NTD = (torch.cat(parts) for parts in zip(*embedded, strict=True))
+        return question_ND, glance_ND, vision_NTD
 
-    def _embed_batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    def _embed_batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
         images = [sample.image.open() for sample in samples]
         prompts = [torch.tensor(self.text.prompt_ids(sample)) for sample in samples]
         ids_BS = pad_sequence(prompts, batch_first=True, padding_value=PAD).to(self.processor.image_processor.device)
+        overviews = [self.processor.image_processor.overview(image) for image in images]
+        glance = self.model.glance(
+            torch.stack([overview.crop for overview in overviews]),
+            torch.stack([overview.patch_mask for overview in overviews]),
+        )
         by_tier = []
         for tier in self.tiers:
             inputs = collate(
-                [self.processor.from_token_ids([], image, tier=tier, tiling=self.tiling) for image in images]
+                [self.processor.from_token_ids([], overview, tier=tier, tiling=self.tiling) for overview in overviews]
             )
-            vision_tokens = self.model.encode_images(inputs)
+            vision_tokens = self.model.encode_images(inputs, glance=glance)
             assert vision_tokens is not None, "every sample has an image"
             by_tier.append(vision_embedding(inputs, vision_tokens))
-        return question_embedding(self.model, ids_BS), torch.stack(by_tier, dim=1)
+        return question_embedding(self.model, ids_BS), glance_embedding(glance), torch.stack(by_tier, dim=1)
 
 
 def find_samples(outcomes: Outcomes, *, root: str | None, json_lines: Sequence[Path]) -> list[Sample]:

@@ -22,7 +22,7 @@ class ProfileFacts(TypedDict):
 
     Args:
         knob_grid: The settings, as ``KnobGrid.to_json`` writes them.
-        feature_widths: How many numbers there are in ``free``, ``question``, and in ``vision`` at one tier.
+        feature_widths: How many numbers there are in ``free``, ``question``, ``glance``, and in ``vision`` at one tier.
         feature_scale: Mean and standard deviation of each number, by kind.
         fastest_ms: Smallest budget that training draws.
         slowest_ms: Largest budget that training draws.

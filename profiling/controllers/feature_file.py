@@ -25,6 +25,9 @@ SampleKey = tuple[str, str, str]
 """Dataset, split and id of a sample."""
 
 _ENTRY: Final = "punctual"
+_QUESTION: Final = "question"
+_GLANCE: Final = "glance"
+_VISION: Final = "vision"
 
 
 class FeatureFileError(ValueError):
@@ -42,6 +45,7 @@ class FeatureFile:
         tiling: How the tiers were applied.
         samples: What each row is about.
         question_ND: ``(samples, width)`` float16: mean embedding of the prompt's tokens.
+        glance_ND: ``(samples, width)`` float16: mean vision token of the overview; width 0 in a file without.
         vision_NTD: ``(samples, tiers, width)`` float16: mean vision token at each tier.
     """
 
@@ -51,6 +55,7 @@ class FeatureFile:
     tiling: Tiling
     samples: tuple[SampleKey, ...]
     question_ND: Half
+    glance_ND: Half
     vision_NTD: Half
 
     def write(self, path: Path) -> None:
@@ -62,9 +67,10 @@ class FeatureFile:
             "tiling": self.tiling,
             "samples": self.samples,
         }
-        tensors = {"question": np.ascontiguousarray(self.question_ND), "vision": np.ascontiguousarray(self.vision_NTD)}
+        tensors = {_QUESTION: self.question_ND, _GLANCE: self.glance_ND, _VISION: self.vision_NTD}
+        in_order = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         with written_whole(path) as partial:
-            save_file(tensors, partial, metadata={_ENTRY: json.dumps(described)})
+            save_file(in_order, partial, metadata={_ENTRY: json.dumps(described)})
 
     def features_of(self, outcomes: Outcomes, *, source: str) -> Features:
         """Return the features of a profile's samples, in the profile's order.
@@ -102,7 +108,10 @@ class FeatureFile:
             )
         rows = np.asarray([row_of[key] for key in keys])
         return Features(
-            free_NF=free_features_of(outcomes), question_ND=self.question_ND[rows], vision_NTD=self.vision_NTD[rows]
+            free_NF=free_features_of(outcomes),
+            question_ND=self.question_ND[rows],
+            glance_ND=self.glance_ND[rows],
+            vision_NTD=self.vision_NTD[rows],
         )
 
     def check_model(self, model: str, *, source: str) -> None:
@@ -130,7 +139,9 @@ def read_feature_file(path: Path | str) -> FeatureFile:
     try:
         with safe_open(path, framework="numpy") as file:
             described = json.loads((file.metadata() or {})[_ENTRY])
-            question_ND, vision_NTD = file.get_tensor("question"), file.get_tensor("vision")
+            question_ND, vision_NTD = file.get_tensor(_QUESTION), file.get_tensor(_VISION)
+            # Files of earlier versions hold no glance.
+            glance_ND = file.get_tensor(_GLANCE) if _GLANCE in file.keys() else question_ND[:, :0]  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as err:
         raise FeatureFileError(f"{path}: is no feature file of `controller-features`: {err}") from err
     return FeatureFile(
@@ -140,6 +151,7 @@ def read_feature_file(path: Path | str) -> FeatureFile:
         tiling=described["tiling"],
         samples=tuple((dataset, split, sample_id) for dataset, split, sample_id in described["samples"]),
         question_ND=question_ND,
+        glance_ND=glance_ND,
         vision_NTD=vision_NTD,
     )
 

@@ -41,12 +41,14 @@ class Features:
     Args:
         free_NF: ``(samples, features)``, see ``free_features``.
         question_ND: ``(samples, width)``: mean embedding of the question's tokens; width 0 if unknown.
+        glance_ND: ``(samples, width)``: mean vision token of the overview; width 0 if unknown.
         vision_NTD: ``(samples, tiers, width)``: mean vision token at each tier; width 0 if unknown.
         prompts: What the model's first blocks remember of the samples' prompts at each tier, if anything.
     """
 
     free_NF: Array
     question_ND: NDArray[np.float16]
+    glance_ND: NDArray[np.float16]
     vision_NTD: NDArray[np.float16]
     prompts: TierPrompts | None = None
 
@@ -56,6 +58,7 @@ class Features:
             self,
             free_NF=self.free_NF[rows],
             question_ND=self.question_ND[rows],
+            glance_ND=self.glance_ND[rows],
             vision_NTD=self.vision_NTD[rows],
             prompts=None if self.prompts is None else self.prompts.take(torch.from_numpy(rows)),
         )
@@ -151,5 +154,6 @@ def without_embeddings(outcomes: Outcomes) -> Features:
     return Features(
         free_NF=free_features_of(outcomes),
         question_ND=np.zeros((num_samples, 0), dtype=np.float16),
+        glance_ND=np.zeros((num_samples, 0), dtype=np.float16),
         vision_NTD=np.zeros((num_samples, num_tiers, 0), dtype=np.float16),
     )

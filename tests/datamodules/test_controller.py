@@ -130,7 +130,7 @@ def test_what_modules_are_told_is_plain_and_enough(file: str) -> None:
     assert yaml.safe_load(yaml.safe_dump(told)) == told
     assert own_grid({GRID_KEY: data.knob_grid}) == GRID
     assert data.levels == [3, 2, 3]
-    assert data.feature_widths == {"free": 19, "question": 0, "vision": 0}
+    assert data.feature_widths == {"free": 19, "question": 0, "glance": 0, "vision": 0}
     mean, spread = data.feature_scale["free"]
     free = data.parts["train"].features.free_NF
     np.testing.assert_allclose(mean, free.mean(axis=0))
@@ -149,14 +149,16 @@ def test_embeddings_come_from_the_file_and_must_be_of_these_samples(file: str) -
         tiling="target",
         samples=keys,
         question_ND=question,
+        glance_ND=-question,
         vision_NTD=np.zeros((240, 3, 4), dtype=np.float16),
     )
     features.write(Path("f.safetensors"))
     data = data_of(file, features="f.safetensors")
-    assert data.feature_widths == {"free": 19, "question": 4, "vision": 4}
+    assert data.feature_widths == {"free": 19, "question": 4, "glance": 4, "vision": 4}
     batch = next(iter(data.test_dataloader()))
     first = samples.index[samples["sample_id"] == data.parts["test"].outcomes.samples["sample_id"][0]][0]
     assert torch.equal(batch.question_BD[0], torch.from_numpy(question[first]).float())
+    assert torch.equal(batch.glance_BD, -batch.question_BD)
     assert batch.vision_BTD.shape[1:] == (3, 4)
     replace(features, samples=tuple((d, "test", i) for d, _, i in keys)).write(Path("other.safetensors"))
     with pytest.raises(FeatureFileError, match=r"other.safetensors: lacks 240 of the profile's 240 samples"):

@@ -23,6 +23,7 @@ def batch_of(accuracy: list[list[float]], latency_ms: list[list[float]], budget_
     return ControllerBatch(
         free_BF=torch.zeros(num, 0),
         question_BD=torch.zeros(num, 0),
+        glance_BD=torch.zeros(num, 0),
         vision_BTD=torch.zeros(num, 2, 0),
         budget_ms_B=torch.tensor(budget_ms),
         accuracy_BS=torch.tensor(accuracy),

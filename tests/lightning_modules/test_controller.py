@@ -92,7 +92,7 @@ def test_a_checkpoint_keeps_the_times_and_scales_that_it_was_trained_with(data: 
     other = KINDS["supervised"]({**facts, "fastest_ms": 1.0, "slowest_ms": 900.0, "feature_scale": scale})
     other.load_state_dict(torch.load("c.ckpt", weights_only=True)["state_dict"])
     batch = first_batch(data)
-    inputs = (batch.budget_ms_B, batch.free_BF, batch.question_BD)
+    inputs = (batch.budget_ms_B, batch.free_BF, batch.question_BD, batch.glance_BD)
     assert torch.equal(other.before_image(*inputs), module.before_image(*inputs))
 
 
@@ -108,9 +108,9 @@ def test_a_setting_that_was_not_measured_is_never_chosen(kind: str, data: Contro
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_decider_reads_what_it_says(kind: str, data: ControllerDataModule) -> None:
     module = built(kind, data)
-    assert module.feature_widths == {"free": 19, "question": 0, "vision": 0}
+    assert module.feature_widths == {"free": 19, "question": 0, "glance": 0, "vision": 0}
     batch = first_batch(data)
-    logits_BS = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD)
+    logits_BS = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD, batch.glance_BD)
     assert logits_BS.shape == (len(batch), 18)
     tier_B = torch.zeros(len(batch), dtype=torch.int64)
     within = module.after_image(batch.budget_ms_B, tier_B, batch.free_BF, batch.question_BD, batch.vision_BTD[:, 0])

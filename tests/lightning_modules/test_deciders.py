@@ -19,8 +19,8 @@ def test_a_controller_decides_as_it_did_before_it_was_saved(kind: str) -> None:
     nothing = torch.zeros(4, 0)
     budget_ms = torch.tensor([5.0, 20.0, 60.0, 200.0])
     with torch.no_grad():
-        expected: Any = module.before_image(budget_ms, free, nothing)
-        torch.testing.assert_close(decider.before_image(budget_ms, free, nothing), expected)
+        expected: Any = module.before_image(budget_ms, free, nothing, nothing)
+        torch.testing.assert_close(decider.before_image(budget_ms, free, nothing, nothing), expected)
         tier = torch.tensor([0, 1, 2, 0])
         again = module.after_image(budget_ms, tier, free, nothing, nothing)
         found: Any = decider.after_image(budget_ms, tier, free, nothing, nothing)

@@ -11,7 +11,7 @@ from models.controllers.heads import HeadName
 from tests.controller_modules import KINDS
 from tests.controller_world import GRID
 
-WIDTHS = {"free": 9, "question": 12, "vision": 12}
+WIDTHS = {"free": 9, "question": 12, "glance": 12, "vision": 12}
 NUM_REQUESTS = 40
 VARIANTS: list[tuple[str, HeadName, EncodingName, int]] = [
     (kind, head, encoding, num_layers)
@@ -44,11 +44,13 @@ def controller(kind: str, reads: list[FeatureKind], **changes: Any) -> Controlle
 def answers(decider: Any) -> list[torch.Tensor | None]:
     """Ask about requests within and beyond the reference times, in both stages."""
     generator = torch.Generator().manual_seed(2)
-    free, question, vision = (5 + 3 * torch.randn(NUM_REQUESTS, w, generator=generator) for w in WIDTHS.values())
+    free, question, glance, vision = (
+        5 + 3 * torch.randn(NUM_REQUESTS, w, generator=generator) for w in WIDTHS.values()
+    )
     budget_ms = torch.linspace(-5.0, 200.0, NUM_REQUESTS)
     tier = torch.arange(NUM_REQUESTS) % len(GRID.tiers)
     return [
-        decider.before_image(budget_ms, free, question),
+        decider.before_image(budget_ms, free, question, glance),
         decider.after_image(budget_ms, tier, free, question, vision),
         decider.after_image(budget_ms[:1], tier[1:2], free[:1], question[:1], vision[:1]),
     ]
@@ -76,7 +78,7 @@ def test_a_frozen_controller_gives_the_logits_that_were_trained(
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("reads", [[], ["free"], ["question"]])
+@pytest.mark.parametrize("reads", [[], ["free"], ["question"], ["glance", "free"]])
 def test_it_reads_what_the_controller_reads(kind: str, reads: list[FeatureKind]) -> None:
     assert_same(kind, reads)
 

@@ -128,14 +128,19 @@ def test_a_checkpoint_decides_alone_as_it_did(world: ControllerDataModule, tmp_p
     with torch.no_grad():
         assert torch.equal(decider(batch), module(batch))
         states = module.shown(batch)[:, 1]
-    assert decider.feature_widths == {"free": batch.free_BF.shape[1], "question": 0, "vision": states.shape[1]}
+    assert decider.feature_widths == {
+        "free": batch.free_BF.shape[1],
+        "question": 0,
+        "glance": 0,
+        "vision": states.shape[1],
+    }
     tier = torch.ones(len(batch), dtype=torch.int64)
     logits = decider.after_image(batch.budget_ms_B, tier, batch.free_BF, batch.question_BD, states)
     assert logits.shape == (len(batch), len(decider.grid.settings()) // 3)
     frozen = decider.frozen()
     assert (frozen.feature_widths, frozen.grid) == (decider.feature_widths, decider.grid)
     for budget_ms in (5.0, 20.0, 300.0):
-        asked = (torch.full((len(batch),), budget_ms), batch.free_BF, batch.question_BD)
+        asked = (torch.full((len(batch),), budget_ms), batch.free_BF, batch.question_BD, batch.glance_BD)
         torch.testing.assert_close(frozen.before_image(*asked), decider.before_image(*asked))
     told = (batch.budget_ms_B, tier, batch.free_BF, batch.question_BD, states)
     again = frozen.after_image(*told)

@@ -37,7 +37,7 @@ def _asked_at(module: ControllerModule, batch: ControllerBatch, tier: int) -> Te
 def test_each_stage_is_taught_by_what_it_will_be_asked(data: ControllerDataModule) -> None:
     module, batch, lessons = _taught("two_stage", data)
     tiers, settings = lessons["tier_objective"], lessons["setting_objective"]
-    asked_BS = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD)
+    asked_BS = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD, batch.glance_BD)
     torch.testing.assert_close(tiers.logits(), asked_BS[:, ::6])
     logits_BTR = settings.logits().unflatten(0, (len(batch), 3))
     reward_BTR = settings.feedback.reward.unflatten(0, (len(batch), 3))
@@ -52,7 +52,9 @@ def test_each_stage_is_taught_by_what_it_will_be_asked(data: ControllerDataModul
 
 def test_the_end_to_end_policy_is_the_product_of_its_stages(data: ControllerDataModule) -> None:
     module, batch, lessons = _taught("grpo", data)
-    tier_BT = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD)[:, ::6].softmax(dim=1)
+    tier_BT = module.before_image(batch.budget_ms_B, batch.free_BF, batch.question_BD, batch.glance_BD)[:, ::6].softmax(
+        dim=1
+    )
     joint_BTR = lessons["objective"].logits().exp().unflatten(1, (3, 6))
     for tier in range(3):
         expected = tier_BT[:, tier, None] * _asked_at(module, batch, tier).softmax(dim=1)

@@ -30,9 +30,9 @@ class Thrifty:
 
     @property
     def feature_widths(self) -> Mapping[str, int]:
-        return {"free": 1, "question": 0, "vision": 1}
+        return {"free": 1, "question": 0, "glance": 0, "vision": 1}
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         is_high_B = free_BF[:, 0]
         return torch.stack([1 - is_high_B, is_high_B], dim=1).repeat_interleave(3, dim=1)
 
@@ -52,6 +52,7 @@ def decided(decider: Decider, *, is_allowed: list[list[bool]] | None = None, sho
         budget_ms_B=torch.tensor([30.0, 30.0]),
         free_BF=torch.tensor([[0.0], [1.0]]),
         question_BD=torch.zeros(2, 0),
+        glance_BD=torch.zeros(2, 0),
         vision_BTD=torch.tensor([0.0, shown]).expand(2, 2)[..., None],
         vision_done_ms_BT=torch.tensor([[0.0, 15.0]]).expand(2, 2),
         is_allowed_BS=torch.tensor(is_allowed or [[True] * 6] * 2),

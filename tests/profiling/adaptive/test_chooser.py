@@ -24,11 +24,11 @@ class Likes:
 
     def __init__(self, *, asks_again: bool = False, width: int = 3) -> None:
         self.grid = GRID
-        self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "vision": width}
+        self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "glance": 0, "vision": width}
         self._asks_again = asks_again
         self.asked: list[tuple[float, int]] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         return torch.arange(6.0)[None]
 
     def after_image(

@@ -38,11 +38,11 @@ class FromFirstBlocks:
         network = LLMBased(levels, width, num_first_blocks=1, fastest_ms=1.0, slowest_ms=200.0)
         self.grid = grid
         self.first_blocks = network.requires_grad_(False)
-        self.feature_widths = {"free": 0, "question": 0, "vision": width}
+        self.feature_widths = {"free": 0, "question": 0, "glance": 0, "vision": width}
         self.bias = torch.zeros(levels[0] * levels[1]) if bias is None else bias
         self.said: list[Tensor] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor) -> Tensor:
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         return torch.tensor([0.0, 1.0, 0.0]).repeat_interleave(len(self.bias))[None]
 
     def after_image(

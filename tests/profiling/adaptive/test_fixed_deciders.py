@@ -20,7 +20,7 @@ def outcomes() -> Outcomes:
 
 
 def choice(decider: Decider, budget_ms: float) -> int:
-    return int(decider.before_image(torch.tensor([budget_ms]), NOTHING, NOTHING).argmax())
+    return int(decider.before_image(torch.tensor([budget_ms]), NOTHING, NOTHING, NOTHING).argmax())
 
 
 @pytest.mark.parametrize("name", ["lut_mean", "lut_p95", "best_static_per_budget", "cheapest", "full"])

@@ -110,7 +110,7 @@ def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_p
     asked = server(model, decider, now=ticking(2.0))
     decider.told.clear()  # of a call that found out whether it decides twice
     answer = asked.answer(REQUEST, QUESTION.open_image(), margin=0.25)
-    (budget_ms, _, question), (remaining_ms, tier, vision) = decider.told
+    (budget_ms, _, question, _), (remaining_ms, tier, vision) = decider.told
     assert budget_ms.tolist() == [75.0]  # a quarter is kept back
     assert remaining_ms.tolist() == [pytest.approx(75.0 - 2 * 16)]
     assert tier.tolist() == [2]
@@ -160,7 +160,7 @@ def test_an_answer_is_cut_where_the_clock_says_so(model: Any) -> None:
 
 def test_what_no_controller_reads_is_not_made(model: Any) -> None:
     molmo, grid, _ = model
-    known = OnlineFeatures(molmo, grid, {"free": 0, "question": 0, "vision": 0}).describe(
+    known = OnlineFeatures(molmo, grid, {"free": 0, "question": 0, "glance": 0, "vision": 0}).describe(
         image_size=(30, 20), question="what?", prompt_ids=[1, 2]
     )
     assert (known.free_BF.shape, known.question_BD.shape) == ((1, 0), (1, 0))

@@ -67,11 +67,14 @@ def test_the_file_holds_the_mean_of_what_the_model_makes_of_words_and_pictures(a
         question = model.language_model.embedding(ids).mean(dim=0)
         inputs = processor.from_token_ids([], sample.image.open(), tier=STANDARD_TIERS[1])
         tokens = model.encode_images(inputs)
+        overview = processor.image_processor.overview(sample.image.open())
+        shown = model.connector(model.vision_encoder(overview.crop[None]), overview.patch_mask[None])
     assert tokens is not None
     assert inputs.token_index is not None
     kept = tokens[inputs.token_index >= 0].mean(dim=0)
     row = 3 * NUM_EACH + 1
     np.testing.assert_allclose(features.question_ND[row], question.numpy(), atol=2e-3)
+    np.testing.assert_allclose(features.glance_ND[row], shown.mean(dim=(0, 1)).numpy(), atol=2e-3)
     np.testing.assert_allclose(features.vision_NTD[row, 1], kept.numpy(), atol=2e-3)
     assert len({features.vision_NTD[row, tier].tobytes() for tier in range(3)}) == 3
     file.check_model("model", source="f")

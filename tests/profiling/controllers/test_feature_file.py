@@ -3,6 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from profiling.controllers.feature_file import FeatureFile, FeatureFileError, read_feature_file, read_feature_files
 from profiling.controllers.features import free_features_of
@@ -28,6 +30,7 @@ def file(outcomes: Outcomes) -> FeatureFile:
         tiling="target",
         samples=tuple((str(d), str(s), str(i)) for d, s, i in backwards),
         question_ND=rng.normal(size=(12, 5)).astype(np.float16),
+        glance_ND=rng.normal(size=(12, 5)).astype(np.float16),
         vision_NTD=rng.normal(size=(12, 3, 5)).astype(np.float16),
     )
 
@@ -37,10 +40,22 @@ def test_features_come_back_in_the_order_of_the_profile(file: FeatureFile, outco
     file.write(path)
     features = read_feature_file(path).features_of(outcomes, source="f")
     assert np.array_equal(features.question_ND, file.question_ND[::-1])
+    assert np.array_equal(features.glance_ND, file.glance_ND[::-1])
     assert np.array_equal(features.vision_NTD, file.vision_NTD[::-1])
     assert features.question_ND.dtype == np.float16
     assert np.array_equal(features.free_NF, free_features_of(outcomes))
     assert list(Path().iterdir()) == [path]
+
+
+def test_a_file_of_before_the_glance_has_none(file: FeatureFile, outcomes: Outcomes) -> None:
+    path = Path("features.safetensors")
+    file.write(path)
+    with safe_open(path, framework="numpy") as written:
+        tensors = {name: written.get_tensor(name) for name in ("question", "vision")}
+        save_file(tensors, path, metadata=written.metadata())
+    features = read_feature_file(path).features_of(outcomes, source="f")
+    assert features.glance_ND.shape == (12, 0)
+    assert np.array_equal(features.question_ND, file.question_ND[::-1])
 
 
 def test_a_file_knows_more_samples_than_a_profile_may_ask_for(file: FeatureFile, outcomes: Outcomes) -> None:

@@ -72,7 +72,7 @@ def test_an_unknown_image_size_or_tier_is_an_error_that_names_the_sample() -> No
 
 def test_without_a_feature_file_embeddings_have_no_width() -> None:
     features = without_embeddings(world(num_images=2))
-    assert features.question_ND.shape == (4, 0)
+    assert features.question_ND.shape == features.glance_ND.shape == (4, 0)
     assert features.vision_NTD.shape == (4, 3, 0)
     assert len(features.take(np.asarray([1])).free_NF) == 1
 
@@ -82,6 +82,7 @@ def test_each_kind_of_feature_weighs_the_same_in_a_distance() -> None:
     features = Features(
         free_NF=rng.normal(5, 3, size=(200, 4)),
         question_ND=rng.normal(0, 0.1, size=(200, 20)).astype(np.float16),
+        glance_ND=np.zeros((200, 0), dtype=np.float16),
         vision_NTD=rng.normal(0, 9, size=(200, 3, 50)).astype(np.float16),
     )
     blind, seeing = (FeatureScale(features, sees_picture=sees)(features) for sees in (False, True))

@@ -51,6 +51,7 @@ def test_features_take_their_samples_prompts_with_them() -> None:
     known = type(features)(
         free_NF=features.free_NF,
         question_ND=features.question_ND,
+        glance_ND=features.glance_ND,
         vision_NTD=features.vision_NTD,
         prompts=prompts,
     )
