@@ -47,7 +47,7 @@ class LLMBasedControllerModule(ControllerModule):
         objective: How to learn; one of a distribution, as the stages' product is one. A checkpoint holds its class path
             and arguments.
         reward: What an answer is worth; likewise.
-        reads: Kinds of features that the first stage reads, of ``free`` and ``question``.
+        reads: Kinds of features that the first stage reads, of ``free``, ``question`` and ``glance``.
         head: Of the second stage: ``joint`` or ``factorised``.
         hidden_dim: Units of a layer.
         num_layers: Layers before the head of the first stage.

@@ -9,7 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,6 +19,8 @@ import main
 from datamodules.controller import ControllerDataModule
 from lightning_modules.controller import ControllerModule
 from models.knobs import spread_grid
+from profiling.controllers.feature_file import FeatureFile
+from profiling.controllers.outcomes import read_outcomes
 from tests.controller_world import GRID, world_rows, world_table, write_world
 
 CONFIGS = Path(main.__file__).parent / "configs"
@@ -74,6 +78,31 @@ def test_every_objective_and_reward_trains_when_one_file_names_it(overlay: str, 
     named = content["model"]["init_args"][kind]["class_path"]
     described = cli.model.hparams[kind]["class_path"]
     assert described.rpartition(".")[2] == named
+
+
+def test_a_controller_looks_at_the_overview_when_one_file_says_so(small_world: Path) -> None:
+    outcomes = read_outcomes(["world.parquet"])
+    rng = np.random.default_rng(0)
+    FeatureFile(
+        model_digest="d",
+        model_shape={},
+        tiers=tuple(tier.name for tier in GRID.tiers),
+        tiling="target",
+        samples=tuple(outcomes.samples[["dataset", "split", "sample_id"]].itertuples(index=False, name=None)),
+        question_ND=rng.normal(size=(len(outcomes), 5)).astype(np.float16),
+        glance_ND=rng.normal(size=(len(outcomes), 6)).astype(np.float16),
+        vision_NTD=rng.normal(size=(len(outcomes), 3, 6)).astype(np.float16),
+    ).write(Path("f.safetensors"))
+    words = words_of("supervised_controller/default.yaml", "supervised_controller/glance.yaml", small_world=small_world)
+    words += ["--data.init_args.features=f.safetensors", "--trainer.fast_dev_run=true"]
+    cli = main.cli_main(words, run=False)
+    assert cli is not None
+    assert cli.model.feature_widths == {"free": 19, "question": 5, "glance": 6, "vision": 0}
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    known = (batch.budget_ms_B, batch.free_BF, batch.question_BD)
+    seen, other = (cli.model.before_image(*known, glance) for glance in (batch.glance_BD, -batch.glance_BD))
+    assert not torch.allclose(seen, other)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
 def test_the_original_recipes_hold_the_original_hyper_parameters() -> None:

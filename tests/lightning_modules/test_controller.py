@@ -136,6 +136,28 @@ def test_an_embedding_of_any_width_weighs_as_much_as_one_free_feature(data: Cont
     assert float(seen[:, :19][:, varies].square().mean()) == pytest.approx(1, abs=0.1)
 
 
+def test_a_glance_that_the_features_lack_cannot_be_read(data: ControllerDataModule) -> None:
+    with pytest.raises(ValueError, match="reads: the features hold no glance, make them anew with `controller-feat"):
+        KINDS["supervised"](data.profile_facts, reads=["free", "glance"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_of_before_the_glance_decides_as_ever(kind: str, data: ControllerDataModule) -> None:
+    facts = data.profile_facts
+    older = {
+        **facts,
+        "feature_widths": {k: width for k, width in facts["feature_widths"].items() if k != "glance"},
+        "feature_scale": {k: scale for k, scale in facts["feature_scale"].items() if k != "glance"},
+    }
+    torch.manual_seed(0)
+    module = KINDS[kind](facts).eval()
+    torch.manual_seed(0)
+    again, batch = KINDS[kind](older).eval(), first_batch(data)
+    assert again.feature_widths == module.feature_widths
+    with torch.no_grad():
+        assert torch.equal(again(batch), module(batch))
+
+
 def _weights(module: ControllerModule) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in module.parameters() if parameter.requires_grad]
 
@@ -209,9 +231,9 @@ def test_objectives_and_rewards_of_a_checkpoint_are_those_given(data: Controller
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("supervised", {"reads": ["vision"]}, "vision is not known before the image is cut"),
-        ("supervised", {"reads": ["free", "free"]}, "reads: must be of free, question, vision, each once"),
-        ("two_stage", {"reads": ["pixels"]}, "reads: must be of free, question, vision"),
+        ("supervised", {"reads": ["vision"]}, "vision is not known before the tier is chosen"),
+        ("supervised", {"reads": ["free", "free"]}, "reads: must be of free, question, glance, vision, each once"),
+        ("two_stage", {"reads": ["pixels"]}, "reads: must be of free, question, glance, vision"),
         ("supervised", {"head": "both"}, "head: must be joint or factorised, got 'both'"),
         ("grpo", {"objective": KINDS["two_stage"].keywords["tier_objective"]}, "must train a distribution"),
     ],

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.generation import Generation, Sampling, generate
+from models.generation import Generation, Sampling, encode_images, generate, glance_at
 from models.inputs import ModelInputs, collate
-from models.knobs import KnobSetting, Tier
+from models.knobs import STANDARD_TIERS, KnobSetting, Tier
 from models.kv_cache import KVCache
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
@@ -365,3 +365,23 @@ def test_generated_tokens_can_be_learned_from() -> None:
     (generation.logits * weight).log_softmax(dim=-1).gather(2, generation.token_ids[:, :, None]).sum().backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("tier", STANDARD_TIERS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_answer_is_the_same_if_the_overview_was_encoded_before_the_tier_was_chosen(variant: str, tier: Tier) -> None:
+    model = golden_model(variant)
+    processor = MolmoProcessor(golden_config(variant), golden_special_tokens(variant))
+    image = golden_image(golden_case(variant, IMAGE_CASES[0]).meta["image"])
+    inputs = processor.from_token_ids([5, 9, 33], image, tier=tier)
+    plain = generate(model, inputs, max_new_tokens=4, keep_logits=True)
+    overview, heard = processor.image_processor.overview(image), Recorder()
+    with observe(heard):
+        glance = glance_at(model, overview)
+        rest = processor.from_token_ids([5, 9, 33], overview, tier=tier)
+        vision_tokens = encode_images(model, rest, glance=glance)
+    assert heard.marks == ["+vision_encoder", "-vision_encoder", "+projector", "-projector"] * 2
+    torch.testing.assert_close(vision_tokens, encode_images(model, inputs), atol=1e-5, rtol=1e-5)
+    found = generate(model, rest, max_new_tokens=4, keep_logits=True, vision_tokens=vision_tokens)
+    assert torch.equal(found.token_ids, plain.token_ids)
+    torch.testing.assert_close(found.logits, plain.logits, atol=LOGIT_TOLERANCE, rtol=0)

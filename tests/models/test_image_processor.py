@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from models.config import released_config
 from models.image_processor import ImageProcessor
-from models.knobs import Tier
+from models.knobs import STANDARD_TIERS, Tier
 from tests.helpers import GOLDEN, IMAGE_CASES, REAL_CASES, VARIANTS, golden_case, golden_config, golden_image
 
 REAL = ImageProcessor(released_config("molmoe-1b-0924"))
@@ -109,6 +110,26 @@ def test_mask_is_one_crop_late_as_in_the_released_models() -> None:
     assert mask_CP[0, 0].tolist() == [0] * 2 + [1] * 10  # of the left crop, pixel columns 0 to 60
     assert mask_CP[1, 0].tolist() == [1] * 10 + [0] * 2  # of the right crop, pixel columns 20 to 80
     assert (mask_CP[2] == -1).all()
+
+
+@pytest.mark.parametrize("tier", [*STANDARD_TIERS, None])
+def test_from_its_overview_an_image_is_cut_as_in_one_go(tier: Tier | None) -> None:
+    array = _noise(70, 130)
+    overview = SMALL.overview(array)
+    whole, rest = SMALL(array, tier=tier), SMALL(overview, tier=tier)
+    assert torch.equal(overview.crop, whole.crops[0])
+    assert torch.equal(rest.crops, whole.crops)
+    assert torch.equal(rest.patch_mask, whole.patch_mask)
+    assert rest.layout == whole.layout
+    repainted = SMALL(replace(overview, crop=torch.full_like(overview.crop, 7.0)), tier=tier)
+    assert (repainted.crops[0] == 7).all()  # what was cut is taken as it is
+    assert torch.equal(repainted.crops[1:], whole.crops[1:])
+
+
+def test_an_overview_is_marked_by_what_it_shows_itself() -> None:
+    mask = SMALL.overview(_noise(30, 60)).patch_mask.view(12, 12)  # the middle half of the rows
+    assert mask[:, 0].tolist() == [0] * 3 + [1] * 6 + [0] * 3
+    assert torch.equal(mask, mask[:, :1].expand(-1, 12))
 
 
 def test_padding_is_black_and_not_the_mean_colour() -> None:

@@ -262,3 +262,42 @@ def test_the_model_holds_weights_only() -> None:
     model = tiny_molmo(num_experts=4, top_k=2)
     assert not list(model.buffers())
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_vision_tokens_are_the_same_if_the_overviews_are_encoded_first(variant: str) -> None:
+    model = golden_model(variant)
+    inputs = collate([golden_inputs(variant, row) for row in golden_case(variant, "batch").meta["rows"]])
+    assert inputs.crops is not None
+    assert inputs.patch_mask is not None
+    assert len(set(inputs.num_crops.tolist())) > 1  # so some crops are padding
+    with torch.inference_mode():
+        glance = model.glance(inputs.crops[:, 0], inputs.patch_mask[:, 0])
+        expected = model.encode_images(inputs)
+        found = model.encode_images(replace(inputs, crops=_blackened(inputs.crops)), glance=glance)
+    assert expected is not None
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(glance.tokens, expected[:, 0], atol=1e-5, rtol=1e-5)
+
+
+def _blackened(crops_BCPD: Tensor) -> Tensor:
+    """Overwrite the overviews, which nobody is to look at again."""
+    crops_BCPD = crops_BCPD.clone()
+    crops_BCPD[:, 0] = 0
+    return crops_BCPD
+
+
+def test_a_glance_keeps_what_an_encoder_overwrites() -> None:
+    model = tiny_molmo()
+    inputs = tiny_inputs(model.config, num_crops=2)
+    assert inputs.crops is not None
+    assert inputs.patch_mask is not None
+    memory = torch.empty(1, model.config.num_patches, 2 * model.config.vision.hidden_dim)
+
+    def encode(crops: Tensor) -> Tensor:
+        return memory.copy_(model.vision_encoder(crops))
+
+    with torch.inference_mode():
+        glance = model.glance(inputs.crops[:, 0], inputs.patch_mask[:, 0], vision_encoder=encode)
+        found = model.encode_images(inputs, vision_encoder=encode, glance=glance)
+        torch.testing.assert_close(found, model.encode_images(inputs))

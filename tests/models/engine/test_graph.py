@@ -10,7 +10,8 @@ from models.engine.fused_decode import Workspace
 from models.engine.fused_prefill import FusedPrefill
 from models.engine.graph import GraphEngine
 from models.engine.recording import Call, CudaGraphs
-from models.generation import Generation, Sampling, generate
+from models.generation import Generation, Sampling, encode_images, generate, glance_at
+from models.image_processor import Overview
 from models.inputs import ModelInputs, collate
 from models.knobs import ExpertCounts, KnobSetting
 from models.molmo import Molmo
@@ -87,6 +88,21 @@ def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -
     assert (
         recorder.num_recorded == 1 + 2 * RECORDS_PROMPTS + 2
     )  # the step, two blocks of prefills, two numbers of crops
+
+
+def test_pictures_whose_overview_is_encoded_first_are_encoded_as_eagerly(recorder: Recorder) -> None:
+    model = tiny_molmo(num_experts=4, top_k=2, qk_norm=True).to(DEVICE)
+    engine = GraphEngine(model, capacity=24, tiles=TILES, record=recorder)
+    for num_crops in (2, 3):  # in the memory of one crop, two encodings follow each other
+        inputs = tiny_inputs(model.config, num_crops=num_crops, seed=num_crops).to(DEVICE)
+        assert inputs.crops is not None
+        assert inputs.patch_mask is not None
+        overview = Overview(pixels=torch.empty(0), crop=inputs.crops[0, 0], patch_mask=inputs.patch_mask[0, 0])
+        glance = glance_at(model, overview, engine=engine)
+        torch.testing.assert_close(glance, glance_at(model, overview), atol=1e-4, rtol=0)
+        found = encode_images(model, inputs, engine=engine, glance=glance)
+        torch.testing.assert_close(found, encode_images(model, inputs), atol=1e-4, rtol=0)
+    assert recorder.num_recorded == 2  # one crop and two
 
 
 def test_levels_with_a_meaning_are_answered_as_eagerly(recorder: Recorder) -> None:

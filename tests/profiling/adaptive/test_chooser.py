@@ -27,8 +27,10 @@ class Likes:
         self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "glance": 0, "vision": width}
         self._asks_again = asks_again
         self.asked: list[tuple[float, int]] = []
+        self.shown: list[Tensor] = []
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+        self.shown.append(glance_BD)
         return torch.arange(6.0)[None]
 
     def after_image(
@@ -124,6 +126,17 @@ def test_a_controller_is_asked_again_if_it_would_answer_and_shown_the_picture_if
     assert (blind.decides_twice, blind.reads_picture) == (True, False)
     first = blind.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
     assert blind.after_image(first, torch.zeros(1, 0), remaining_ms=90.0).setting == 4
+
+
+def test_a_controller_is_shown_the_overview_if_it_would_look() -> None:
+    decider = Likes()
+    chooser = Chooser(decider, table(), stops_at_deadline=True)
+    assert not chooser.reads_glance
+    decider.feature_widths = {**decider.feature_widths, "glance": 3}
+    assert chooser.reads_glance
+    glance = torch.arange(3.0)[None]
+    chooser.before_image(replace(KNOWN, glance_BD=glance), budget_ms=100.0, elapsed_ms=0.0)
+    assert decider.shown[-1] is glance
 
 
 def test_runners_up_are_feasible_and_best_first() -> None:

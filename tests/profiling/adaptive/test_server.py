@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Iterator
 from contextlib import chdir
 from itertools import count
@@ -5,20 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from models.checkpoint import load_molmo, read_hf_config
 from models.engine import EagerEngine
-from models.generation import encode_images, generate
+from models.generation import encode_images, generate, glance_at
 from models.knobs import KnobGrid, own_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
+from models.vision import VisionEncoder
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.fixed_deciders import fixed_decider
 from profiling.adaptive.online_features import OnlineFeatures
 from profiling.adaptive.request import BudgetedRequest
 from profiling.adaptive.server import Server
-from profiling.controllers.embeddings import question_embedding, vision_embedding
+from profiling.controllers.embeddings import glance_embedding, question_embedding, vision_embedding
 from profiling.controllers.features import free_features_of
 from profiling.controllers.outcomes import outcomes_of
 from profiling.profiler import Plan, Profiler
@@ -129,6 +132,62 @@ def test_the_second_decision_is_also_asked_of_a_controller_that_does_not_look(mo
     served = server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0).served
     assert decider.told[-1][2].shape == (1, 0)
     assert (served.top_k, served.num_active_blocks) == (1, 2)  # what it says when asked again
+
+
+def test_the_first_decision_is_shown_the_overview_and_the_answer_stays_the_same(model: Any) -> None:
+    molmo, grid, processor = model
+    blind, looking = LooksTwice(grid, width=32), LooksTwice(grid, width=32, glance_width=32)
+    image = QUESTION.open_image()
+    expected, found = (server(model, decider).answer(REQUEST, image, margin=0.0).served for decider in (blind, looking))
+    assert (found.prediction, found.tier, found.vision_tokens) == (expected.prediction, "high", expected.vision_tokens)
+    glance = glance_embedding(glance_at(molmo, processor.image_processor.overview(image)))
+    torch.testing.assert_close(looking.told[1][3], glance)
+    assert blind.told[1][3].shape == (1, 0)
+    torch.testing.assert_close(looking.told[2][2], blind.told[2][2], atol=1e-5, rtol=1e-5)  # the mean vision token
+
+
+def test_both_goes_at_a_picture_are_timed_and_only_the_controllers_own_time_is_taken_from_the_bounds(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch_clock(monkeypatch)
+    decider = LooksTwice(model[1], width=32, glance_width=32)
+    elapsed: list[float] = []
+    before_image = Chooser.before_image
+
+    def heard(chooser: Chooser, known: Any, *, budget_ms: float, elapsed_ms: float) -> Any:
+        elapsed.append(elapsed_ms)
+        return before_image(chooser, known, budget_ms=budget_ms, elapsed_ms=elapsed_ms)
+
+    monkeypatch.setattr(Chooser, "before_image", heard)
+    served = server(model, decider, now=ticking()).answer(REQUEST, QUESTION.open_image(), margin=0.0).served
+    # Start (0), words (1, 2), the look (3 to 6, cutting at 4 and 5), features (7, 8), the controller (9 to 12), the
+    # other crops (13, 14), the pooling (15, 16), its copy (17, 18), the controller again (19 to 21); last at 22.
+    assert served.latency_ms == pytest.approx(22.0)
+    assert served.preprocess_ms == pytest.approx(3.0)
+    assert served.features_ms == pytest.approx(3.0)
+    assert served.controller_ms == pytest.approx(5.0)
+    assert elapsed == [pytest.approx(10.0 - 3.0)]
+    # The device's marks lie at their squares: each go's vision encoder and projector, prefill and decode.
+    assert served.vision_encoder_ms == (2**2 - 1**2) + (6**2 - 5**2)
+    assert served.projector_ms == (4**2 - 3**2) + (8**2 - 7**2)
+
+
+def test_an_engine_is_warmed_up_with_what_requests_will_give_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_crops: list[int] = []
+
+    def met(encoder: VisionEncoder, crops: Tensor, **options: Any) -> Tensor:
+        num_crops.append(len(crops))
+        return forward(encoder, crops, **options)
+
+    forward = VisionEncoder.forward
+    monkeypatch.setattr(VisionEncoder, "forward", met)
+    whole = {len(model[2].image_processor(QUESTION.open_image(), tier=tier).crops) for tier in model[1].tiers}
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    server(model, LooksTwice(model[1], width=0)).warm_up(REQUEST)
+    assert set(num_crops) == whole
+    num_crops.clear()
+    server(model, LooksTwice(model[1], width=0, glance_width=32)).warm_up(REQUEST)
+    assert set(num_crops) == {1} | {count - 1 for count in whole}
 
 
 def test_free_features_are_those_that_tables_have(model: Any) -> None:
