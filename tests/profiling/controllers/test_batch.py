@@ -44,5 +44,5 @@ def test_requests_take_their_sample_and_bring_their_budget() -> None:
 def test_a_batch_moves_whole() -> None:
     moved = holed_batch().to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 10
+    assert len(tensors) == 11
     assert all(tensor.device.type == "meta" for tensor in tensors)
