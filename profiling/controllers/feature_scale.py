@@ -11,6 +11,7 @@ from profiling.controllers.features import Features
 from profiling.controllers.outcomes import Array
 
 _NUM_COMPONENTS: Final = 32
+_ROUNDING: Final = 1e-9
 
 
 class FeatureScale:
@@ -59,5 +60,7 @@ class _Kind:
 
 def standard_scale(values_NF: Array) -> tuple[Array, Array]:
     """Return mean and standard deviation of each column, 1 where a column is constant."""
-    spread_F = values_NF.std(axis=0)
-    return values_NF.mean(axis=0), np.where(spread_F > 0, spread_F, 1.0)
+    mean_F, spread_F = values_NF.mean(axis=0), values_NF.std(axis=0)
+    # The mean of equal numbers is rounded, so their spread need not be 0.
+    is_constant_F = spread_F <= _ROUNDING * np.abs(mean_F)
+    return mean_F, np.where(is_constant_F, 1.0, spread_F)

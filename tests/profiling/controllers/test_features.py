@@ -97,3 +97,6 @@ def test_a_constant_feature_is_centred_and_not_divided_by_nothing() -> None:
     mean, spread = standard_scale(np.asarray([[2.0, 1.0], [2.0, 3.0]]))
     assert mean.tolist() == [2.0, 2.0]
     assert spread.tolist() == [1.0, 1.0]
+    column = np.full((640, 1), np.log2(33))  # their mean is rounded
+    assert column.std() > 0
+    assert standard_scale(column)[1].tolist() == [1.0]
