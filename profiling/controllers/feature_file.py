@@ -167,9 +167,12 @@ def read_feature_files(paths: Sequence[Path | str]) -> FeatureFile:
         for name in ("model_digest", "model_shape", "tiers", "tiling"):
             if getattr(other, name) != getattr(first, name):
                 raise FeatureFileError(f"{path}: {name}: is not that of {paths[0]}; embed both with the same model")
+        if other.glance_ND.shape[1] != first.glance_ND.shape[1]:
+            raise FeatureFileError(f"{path}: of it and {paths[0]} one holds no glance; make both anew")
     return replace(
         first,
         samples=tuple(sample for file in files for sample in file.samples),
         question_ND=np.concatenate([file.question_ND for file in files]),
+        glance_ND=np.concatenate([file.glance_ND for file in files]),
         vision_NTD=np.concatenate([file.vision_NTD for file in files]),
     )

@@ -65,16 +65,17 @@ def test_a_file_knows_more_samples_than_a_profile_may_ask_for(file: FeatureFile,
 
 def test_several_files_of_one_model_are_as_one(file: FeatureFile, outcomes: Outcomes) -> None:
     for name, rows in (("a", slice(0, 7)), ("b", slice(5, 12))):  # two samples are in both
-        part = replace(
-            file, samples=file.samples[rows], question_ND=file.question_ND[rows], vision_NTD=file.vision_NTD[rows]
-        )
-        part.write(Path(f"{name}.safetensors"))
+        _rows(file, rows).write(Path(f"{name}.safetensors"))
     features = read_feature_files(["a.safetensors", "b.safetensors"]).features_of(outcomes, source="both")
     assert np.array_equal(features.question_ND, file.question_ND[::-1])
     assert np.array_equal(features.vision_NTD, file.vision_NTD[::-1])
+    assert np.array_equal(features.glance_ND, file.glance_ND[::-1])
     replace(file, model_digest="other").write(Path("c.safetensors"))
     with pytest.raises(FeatureFileError, match=r"c.safetensors: model_digest: is not that of a.safetensors"):
         read_feature_files(["a.safetensors", "c.safetensors"])
+    replace(file, glance_ND=file.glance_ND[:, :0]).write(Path("d.safetensors"))
+    with pytest.raises(FeatureFileError, match=r"d.safetensors: of it and a.safetensors one holds no glance"):
+        read_feature_files(["a.safetensors", "d.safetensors"])
 
 
 def test_features_by_other_weights_than_a_profile_names_are_refused(file: FeatureFile, outcomes: Outcomes) -> None:
@@ -86,7 +87,7 @@ def test_features_by_other_weights_than_a_profile_names_are_refused(file: Featur
 
 
 def test_a_missing_sample_is_named_with_what_to_do(file: FeatureFile, outcomes: Outcomes) -> None:
-    fewer = replace(file, samples=file.samples[:-2], question_ND=file.question_ND[:-2], vision_NTD=file.vision_NTD[:-2])
+    fewer = _rows(file, slice(0, -2))
     with pytest.raises(FeatureFileError, match=r"f: lacks 2 of the profile's 12 samples, first .*val/s0; make the"):
         fewer.features_of(outcomes, source="f")
 
@@ -108,3 +109,13 @@ def test_what_is_no_feature_file_is_refused_by_name() -> None:
     Path("bad.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(FeatureFileError, match=r"bad.safetensors: is no feature file"):
         read_feature_file("bad.safetensors")
+
+
+def _rows(file: FeatureFile, rows: slice) -> FeatureFile:
+    return replace(
+        file,
+        samples=file.samples[rows],
+        question_ND=file.question_ND[rows],
+        glance_ND=file.glance_ND[rows],
+        vision_NTD=file.vision_NTD[rows],
+    )
