@@ -33,6 +33,11 @@ class ReportData(Protocol):
         ...
 
     @property
+    def trained(self) -> Requests:
+        """All samples that train."""
+        ...
+
+    @property
     def budgets_ms(self) -> list[float]:
         """The budgets that test."""
         ...
@@ -41,7 +46,7 @@ class ReportData(Protocol):
 class ControllerReport(Callback):
     """Collect the settings chosen in a test and report them beside those of baselines and oracles.
 
-    All learn from the same training part and are judged by the same runs of the same samples. Writes the report's
+    All learn from the same training samples and are judged by the same runs of the same samples. Writes the report's
     files, ``tier_confusion.png`` and ``levels.png`` into the folder ``report`` of the run, and prints the table's
     main columns. The module's ``test_step`` must return the chosen settings.
 
@@ -80,7 +85,7 @@ class ControllerReport(Callback):
         data = cast("ReportData", trainer.datamodule)  # type: ignore[attr-defined]
         parts, budgets_ms = data.parts, data.budgets_ms
         chosen_GN = codes_of(chosen, budgets_ms)
-        policies = fit_baselines(parts["train"], parts["val"], budgets_ms, seed=self._seed)
+        policies = fit_baselines(data.trained, parts["val"], budgets_ms, seed=self._seed)
         choices = {CONTROLLER: chosen_GN, **choices_of(policies, parts["test"], budgets_ms)}
         environment = parts["test"].outcomes.environment
         subject = f"{environment.model} on {environment.device}, {environment.engine} engine"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.processes import rank_and_world
 from profiling.checkpoint_file import load_estimator
-from profiling.controllers.answered import may_train, read_answered
+from profiling.controllers.answered import may_train, read_answered, with_borrowed_times
 from profiling.controllers.batch import ControllerBatch, unanswered, whole_batch
 from profiling.controllers.budgets import BudgetRange, budget_grid, budget_range, check_budgets
 from profiling.controllers.facts import ProfileFacts
@@ -120,7 +120,7 @@ class ControllerDataModule(LightningDataModule):
         estimator: Checkpoint of a latency estimator that knows the device. Training is then told what it expects of
             each setting, not what was measured; all else, and every test, is by measured latencies as ever.
         answers: Files of ``answer-grid`` by the profiled model. Their samples train beside the profile's, but for those
-            whose image is in another part; their latencies are what the estimator expects.
+            whose image is in another part. Each is lent the times of a training sample of its dataset.
         online: Forget the training part's accuracies: what is drawn is really run by this model. Settings that were not
             measured may be drawn where an estimator knows their latencies. Only objectives that draw groups from the
             policy find anything out.
@@ -137,9 +137,8 @@ class ControllerDataModule(LightningDataModule):
         batch_size: Requests in a training batch of each process.
 
     Raises:
-        ValueError: If an argument is out of range, or answers come without an estimator, or with prompts or ``online``;
-            when reading, if a file is bad, the features are not of the profile, the answers of another model or grid,
-            or a part gets no image.
+        ValueError: If an argument is out of range, or answers come with prompts or ``online``; when reading, if a file
+            is bad, the features are not of the profile, the answers of another model or grid, or a part gets no image.
     """
 
     def __init__(
@@ -167,7 +166,10 @@ class ControllerDataModule(LightningDataModule):
         if split_by not in get_args(SplitBy):
             raise ValueError(f"split_by: must be one of {', '.join(get_args(SplitBy))}, got {split_by!r}")
         self.answers = answers or []
-        self._check_answers(has_estimator=estimator is not None, is_alone=prompts is None and online is None)
+        if self.answers and (prompts is not None or online is not None):
+            raise ValueError(
+                "answers: go neither with prompts nor with online, which are made for the profile's samples"
+            )
         self.fractions = PartFractions(train=train_fraction, val=val_fraction, calibration=calibration_fraction)
         self.split_by = split_by
         self.files = files
@@ -275,6 +277,7 @@ class ControllerDataModule(LightningDataModule):
             return measured
         answered = read_answered(self.answers, self.requests.outcomes, dataset_names=self.dataset_names)
         answered = answered.take(may_train(answered, self.parts))
+        answered = with_borrowed_times(answered, measured.outcomes, seed=self.split_seed)
         return join_requests([measured, Requests(outcomes=answered, features=self._features(answered))])
 
     @cached_property
@@ -324,15 +327,6 @@ class ControllerDataModule(LightningDataModule):
     def predict_dataloader(self) -> EveryRequest:
         """Return the requests that test, in large batches: predictions are the settings chosen for them."""
         return self._every("test")
-
-    def _check_answers(self, *, has_estimator: bool, is_alone: bool) -> None:
-        """Refuse what answers without times cannot be combined with."""
-        if self.answers and not has_estimator:
-            raise ValueError("answers: were not timed, so an estimator must say how long they take, got none")
-        if self.answers and not is_alone:
-            raise ValueError(
-                "answers: go neither with prompts nor with online, which are made for the profile's samples"
-            )
 
     def _features(self, outcomes: Outcomes) -> Features:
         """Look up what is known of samples beforehand."""

@@ -58,6 +58,11 @@ class ComparisonData(Protocol):
         ...
 
     @property
+    def trained(self) -> Requests:
+        """All samples that train."""
+        ...
+
+    @property
     def budgets_ms(self) -> list[float]:
         """The budgets that test."""
         ...
@@ -184,7 +189,7 @@ def _write(
             if fit.budgets_ms != budgets_ms:
                 raise ValueError(f"recipes: {fit.row}: was tested under other budgets; all need the same data")
     with console.status("fitting baselines and oracles"):
-        policies = fit_baselines(data.parts["train"], data.parts["val"], budgets_ms, seed=seed)
+        policies = fit_baselines(data.trained, data.parts["val"], budgets_ms, seed=seed)
         choices = choices_of(policies, test, budgets_ms)
     evaluations = [evaluate(name, chosen_GN, test.outcomes, budgets_ms) for name, chosen_GN in choices.items()]
     evaluations += [averaged(row, [fit.evaluation(test.outcomes) for fit in members]) for row, members in fits.items()]

@@ -1,12 +1,15 @@
 """Samples that were answered under every setting, but not timed: many more to learn accuracies from."""
 
+# Shape suffixes: N = samples, S = settings.
+
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from profiling.controllers.outcomes import Mask, Outcomes, read_outcomes
+from profiling.controllers.outcomes import Codes, Mask, Outcomes, read_outcomes
 from profiling.controllers.requests import Requests
 from profiling.datasets.image_split import Part
 from profiling.schema import AnswerRecord, ProfileError
@@ -64,3 +67,47 @@ def may_train(answered: Outcomes, parts: Mapping[Part, Requests]) -> Mask:
     is_elsewhere = answered.samples["image_id"].isin(elsewhere)
     adds: Mask = ~(np.asarray(is_elsewhere) | np.asarray(is_measured))
     return adds
+
+
+def with_borrowed_times(answered: Outcomes, measured: Outcomes, *, seed: int) -> Outcomes:
+    """Give each sample the times of a measured one of its dataset, drawn at random.
+
+    So training meets times that scatter as measured ones do, which no estimate of their middle shows. Totals are set
+    right for the sample's own number of output tokens, at the mean time of a decode step.
+
+    Args:
+        answered: Samples without times.
+        measured: The training part of a profile with the same settings.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If no sample of a dataset was measured under every setting.
+    """
+    lenders_N = _lenders(answered, measured, seed=seed)
+    lent = measured.take(lenders_N)
+    more_tokens_NS = answered.output_tokens_NS - lent.output_tokens_NS
+    # Where every answer was a single token, no step was timed.
+    token_ms_S = np.nansum(measured.token_ms_NS, axis=0) / np.isfinite(measured.token_ms_NS).sum(axis=0).clip(min=1)
+    total_ms_NSR = lent.latency_runs_NSR + (more_tokens_NS * token_ms_S)[:, :, None]
+    return replace(
+        answered,
+        latency_runs_NSR=np.maximum(total_ms_NSR, lent.before_decode_ms_NS[:, :, None]),
+        before_decode_ms_NS=lent.before_decode_ms_NS,
+        prefill_ms_NS=lent.prefill_ms_NS,
+        token_ms_NS=lent.token_ms_NS,
+        preprocess_ms_NT=lent.preprocess_ms_NT,
+        vision_done_ms_NT=lent.vision_done_ms_NT,
+    )
+
+
+def _lenders(answered: Outcomes, measured: Outcomes, *, seed: int) -> Codes:
+    rng = np.random.default_rng(seed)
+    is_whole_N = measured.is_measured_NS.all(axis=1)
+    dataset_N, asked_N = measured.samples["dataset"].to_numpy(), answered.samples["dataset"].to_numpy()
+    lenders_N = np.zeros(len(answered), dtype=np.int64)
+    for dataset in np.unique(asked_N):
+        rows = np.flatnonzero(is_whole_N & (dataset_N == dataset))
+        if not len(rows):
+            raise ValueError(f"answers: {dataset}: no sample that trains was measured under every setting")
+        lenders_N[asked_N == dataset] = rng.choice(rows, size=int((asked_N == dataset).sum()))
+    return lenders_N

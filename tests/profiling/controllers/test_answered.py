@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.knobs import spread_grid
-from profiling.controllers.answered import may_train, read_answered
+from profiling.controllers.answered import may_train, read_answered, with_borrowed_times
 from profiling.controllers.outcomes import outcomes_of
 from profiling.records import write_profile
 from profiling.schema import ProfileError
@@ -77,3 +78,32 @@ def test_images_of_other_parts_and_samples_measured_in_training_are_left_out() -
     assert kept_images - everywhere
     assert kept_images & training
     assert not kept_images & (everywhere - training)
+
+
+def test_times_are_lent_by_measured_samples_of_the_dataset_and_set_right_for_the_length() -> None:
+    measured = outcomes_of(world_table(world_rows(num_images=20, runs=1)))
+    num_settings = len(measured.settings)
+    measured = replace(measured, token_ms_NS=np.tile(np.arange(num_settings) / 10 + 1, (len(measured), 1)))
+    answered = outcomes_of(world_table(untimed(world_rows(num_images=200, runs=1, seed=1))))
+    answered = replace(answered, output_tokens_NS=answered.output_tokens_NS + np.arange(len(answered))[:, None] % 3)
+    lent = with_borrowed_times(answered, measured, seed=3)
+    for name in ("accuracy_NS", "output_tokens_NS", "text_tokens_NT"):
+        np.testing.assert_array_equal(getattr(lent, name), getattr(answered, name))
+    for dataset in ("colors", "signs"):
+        prefill_ms = lent.prefill_ms_NS[(lent.samples["dataset"] == dataset).to_numpy()][:, 0]
+        lenders = measured.take((measured.samples["dataset"] == dataset).to_numpy())
+        assert set(prefill_ms) == set(lenders.prefill_ms_NS[:, 0])  # all of these and no others, at random
+        assert len(set(prefill_ms[:10])) > 3
+    lender = int(np.flatnonzero(measured.prefill_ms_NS[:, 0] == lent.prefill_ms_NS[1, 0])[0])
+    more_S = answered.output_tokens_NS[1] - measured.output_tokens_NS[lender]
+    more_ms_S = more_S * measured.token_ms_NS[lender]
+    np.testing.assert_allclose(lent.latency_ms_NS[1], measured.latency_ms_NS[lender] + more_ms_S)
+    np.testing.assert_array_equal(with_borrowed_times(answered, measured, seed=3).latency_ms_NS, lent.latency_ms_NS)
+
+
+def test_a_dataset_that_nobody_can_lend_times_of_is_named() -> None:
+    rows = world_rows(num_images=8, runs=1)
+    measured = outcomes_of(world_table(rows))
+    strangers = outcomes_of(world_table(untimed(rows).assign(dataset="birds")))
+    with pytest.raises(ValueError, match="answers: birds: no sample that trains was measured under every setting"):
+        with_borrowed_times(strangers, measured, seed=0)
