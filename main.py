@@ -1,6 +1,8 @@
 """The front door: fit, validate, test and predict through LightningCLI, and the tools that train nothing."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
@@ -211,6 +213,7 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
 
 def main() -> int:
     """Run the command of this process; a user's mistake ends in one sentence, an interrupt in one word."""
+    _hush(sys.argv[1:])
     try:
         cli_main()
     except ValueError as err:
@@ -222,6 +225,13 @@ def main() -> int:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
     return 0
+
+
+def _hush(words: list[str]) -> None:
+    """Keep from people what Lightning says to developers; and to who asks a question, what it says at all."""
+    warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+    if words[:1] == ["predict"]:
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def _built(words: list[str]) -> LightningCLI:

@@ -46,7 +46,8 @@ def _print_answer(record: ProfileRecord, console: Console) -> None:
 def _print_within_budget(answer: Answer, console: Console) -> None:
     served, choice = answer.served, answer.choice
     end = "late" if served.is_late else "cut off at the deadline" if served.is_truncated else "in time"
-    expected = "" if served.expected_ms is None else f", {served.expected_ms:.1f} ms expected"
+    tokens = f"{served.output_tokens} token{'s' if served.output_tokens > 1 else ''}"
+    expected = "" if served.expected_ms is None else f", {served.expected_ms:.1f} ms expected for {tokens}"
     lines = {
         "question": served.question,
         "answer": served.prediction,
@@ -58,13 +59,13 @@ def _print_within_budget(answer: Answer, console: Console) -> None:
         lines["note"] = "no setting was expected in time, so the cheapest one ran"
     _print_lines(lines, console)
     _print_times(_parts_ms(served), console)
-    _print_runners_up(answer, choice, console)
+    _print_candidates(answer, choice, console)
 
 
-def _print_runners_up(answer: Answer, choice: Choice, console: Console) -> None:
-    """Print what else there was time for: what the controller thought of it, and how long it was expected to take."""
-    table = Table(box=SIMPLE_HEAD, title="next in line")
-    for column in ("setting", "controller's value", "expected ms"):
+def _print_candidates(answer: Answer, choice: Choice, console: Console) -> None:
+    """Print what there was time for: what the controller thought of it, and how long a usual answer takes with it."""
+    table = Table(box=SIMPLE_HEAD, title="chosen, and next in line")
+    for column in ("setting", "controller's value", "usual ms"):
         table.add_column(column, justify="left" if column == "setting" else "right")
     for setting in (choice.setting, *choice.runners_up()):
         expected = "-" if choice.expected is None else f"{choice.expected.total_ms[setting]:.1f}"

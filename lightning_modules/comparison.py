@@ -234,7 +234,6 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,10 +1,12 @@
 """The command line, mostly in this process: everything a person starts."""
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -283,3 +285,16 @@ def test_two_processes_give_the_metrics_of_one(small_data: list[str]) -> None:
     for row, other in zip(one, both, strict=True):
         assert row["n"] == other["n"]
         assert row["mape"] == pytest.approx(other["mape"], rel=1e-3), row
+
+
+def test_who_asks_a_question_hears_nothing_of_lightning_but_its_warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("lightning.pytorch")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    monkeypatch.setattr(sys, "argv", ["main.py", "predict", "--config", "nowhere.yaml"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        main.main()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").info("GPU available: False")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").warning("a warning")
+    assert [record.message for record in caplog.records] == ["a warning"]
