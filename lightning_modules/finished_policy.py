@@ -19,6 +19,7 @@ from models.tokenizer import load_tokenizer
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.fixed_deciders import fixed_decider
 from profiling.adaptive.online_features import OnlineFeatures
+from profiling.adaptive.pace import Pace
 from profiling.adaptive.server import Server
 from profiling.checkpoint_file import load_estimator
 from profiling.controllers.outcomes import Outcomes, read_outcomes
@@ -48,6 +49,8 @@ class PolicySource:
             bounds are made of it; tables are looked up in it.
         stops_at_deadline: Whether answers are cut off rather than late; that takes a promise or a profile.
         checks_time: Whether bounds rule settings out; without, the controller chooses as if it had no bounds.
+        tracks_pace: Whether the latest requests say how slow the machine is just now, so that a busy one is given less
+            to do; that takes a promise or a profile.
         estimator: Checkpoint of a latency estimator that knows this device, whose medians are then expected instead of
             the means of the profile's training part.
         kappa_alpha: Share of requests above the bound of a setting, where bounds are made of the profile.
@@ -64,6 +67,7 @@ class PolicySource:
     estimator: str | None = None
     stops_at_deadline: bool = True
     checks_time: bool = True
+    tracks_pace: bool = False
     kappa_alpha: float = 0.05
     dtype: DtypeName = "float32"
     engine: EngineName = "eager"
@@ -194,6 +198,7 @@ class FinishedPolicy:
                 self.table,
                 stops_at_deadline=source.stops_at_deadline,
                 checks_time=source.checks_time,
+                pace=Pace() if source.tracks_pace else None,
             ),
             stops_at_deadline=source.stops_at_deadline,
             tiling=source.tiling,

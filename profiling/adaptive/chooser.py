@@ -15,6 +15,7 @@ from torch import Tensor
 from models.controllers import LLMBased
 from models.controllers.decider import Decider
 from profiling.adaptive.online_features import Known
+from profiling.adaptive.pace import Pace
 from profiling.controllers.outcomes import Array
 from profiling.promises.latency_table import LatencyTable, Times
 
@@ -75,20 +76,31 @@ class Chooser:
         table: Expected times and kappas; without one every setting is allowed.
         stops_at_deadline: Whether answers are cut off at the deadline.
         checks_time: Whether the table rules settings out at all; without, the controller's word is law.
+        pace: Follows how slow the machine is; where it takes twice as long as expected, half a budget is left to
+            choose by. ``None`` takes the table's word.
 
     Raises:
-        ValueError: If table and controller are of different grids.
+        ValueError: If table and controller are of different grids, or there is a pace and nothing is expected.
     """
 
     def __init__(
-        self, decider: Decider, table: LatencyTable | None, *, stops_at_deadline: bool, checks_time: bool = True
+        self,
+        decider: Decider,
+        table: LatencyTable | None,
+        *,
+        stops_at_deadline: bool,
+        checks_time: bool = True,
+        pace: Pace | None = None,
     ) -> None:
         if table is not None and table.grid.settings() != decider.grid.settings():
             raise ValueError("promise: its latency table is of another grid of settings than the controller's")
+        if table is None and pace is not None:
+            raise ValueError("tracks_pace: how long requests take must be expected; name a promise or a profile")
         self._decider = decider
         self._table = table
         self._stops = stops_at_deadline
         self._checks_time = checks_time
+        self._pace = pace
         self._num_settings = len(decider.grid.settings())
         self._no_values_S = np.full(self._num_settings, np.nan)
         self._nothing_S = np.zeros(self._num_settings, dtype=np.bool_)
@@ -129,11 +141,12 @@ class Chooser:
             elapsed_ms: What of it has passed, without what the bounds of settings count: a look at the overview.
         """
         logits_BS = self._decider.before_image(
-            torch.full((1,), budget_ms), known.free_BF, known.question_BD, known.glance_BD
+            torch.full((1,), budget_ms / self._slowness), known.free_BF, known.question_BD, known.glance_BD
         )
         outlook = self._outlook(known.vision_tokens_T)
         values_S = logits_BS.numpy()[0].astype(np.float64)
-        return _pick(known, outlook.expected, values_S, outlook.bound_ms_S <= budget_ms - elapsed_ms)
+        is_feasible_S = outlook.bound_ms_S * self._slowness <= budget_ms - elapsed_ms
+        return _pick(known, outlook.expected, values_S, is_feasible_S)
 
     def after_image(self, choice: Choice, vision_BD: Tensor, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
@@ -145,7 +158,7 @@ class Chooser:
         """
         tier = self.tier_of(choice)
         logits_BR = self._decider.after_image(
-            torch.full((1,), remaining_ms),
+            torch.full((1,), remaining_ms / self._slowness),
             torch.full((1,), tier),
             choice.known.free_BF,
             choice.known.question_BD,
@@ -155,7 +168,8 @@ class Chooser:
         of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
         values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
         values_S[of_tier] = logits_BR.numpy()[0]
-        is_feasible_S[of_tier] = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S[of_tier] <= remaining_ms
+        bound_ms_R = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S[of_tier]
+        is_feasible_S[of_tier] = bound_ms_R * self._slowness <= remaining_ms
         return _pick(choice.known, choice.expected, values_S, is_feasible_S)
 
     def token_bound_ms(self, choice: Choice) -> float:
@@ -163,7 +177,18 @@ class Chooser:
         if self._table is None or choice.expected is None:
             return 0.0
         kappa = self._table.kappa.token_ms[choice.setting]
-        return float(choice.expected.token_ms[choice.setting] * (kappa if math.isfinite(kappa) else 1.0))
+        return float(
+            choice.expected.token_ms[choice.setting] * (kappa if math.isfinite(kappa) else 1.0) * self._slowness
+        )
+
+    def learn(self, *, measured_ms: float, expected_ms: float) -> None:
+        """Let the pace learn from a request, if there is one."""
+        if self._pace is not None:
+            self._pace.update(measured_ms=measured_ms, expected_ms=expected_ms)
+
+    @property
+    def _slowness(self) -> float:
+        return 1.0 if self._pace is None else self._pace.slowness
 
     def _outlook_of(self, vision_tokens_T: tuple[int, ...]) -> _Outlook:
         expected = None if self._table is None else self._table.expected(vision_tokens_T)

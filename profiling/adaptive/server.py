@@ -203,11 +203,10 @@ class Server:
         for name, samples_ms in self._clock.read_ms().items():
             run.times_ms[name] = sum(samples_ms)
         done = _Done(choice, inputs.input_ids.shape[1], token_ids, is_truncated=generation.is_truncated)
-        return Answer(
-            served=self._served(request, done, run, margin=margin, latency_ms=latency_ms),
-            choice=choice,
-            grid=self._grid,
-        )
+        served = self._served(request, done, run, margin=margin, latency_ms=latency_ms)
+        if served.expected_ms is not None:
+            self._chooser.learn(measured_ms=latency_ms, expected_ms=served.expected_ms)
+        return Answer(served=served, choice=choice, grid=self._grid)
 
     def _served(
         self, request: BudgetedRequest, done: "_Done", run: "_Run", *, margin: float, latency_ms: float

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import main
+from profiling.adaptive.pace import Pace
 from profiling.adaptive.server import Server
 from profiling.controllers.outcomes import read_outcomes
 from profiling.promises.guarantee import Level
@@ -129,6 +130,21 @@ def test_where_nothing_is_promised_the_safest_margin_is_kept_back_and_may_follow
     loose = found[found.budget_ms > 100].margin.tolist()
     assert max(loose) == 0.5
     assert sorted(loose, reverse=True) == pytest.approx([0.5 - 0.05 * 0.05 * i for i in range(4)])
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_a_policy_that_tracks_the_pace_learns_from_every_request(
+    monkeypatch: pytest.MonkeyPatch, *, tracks: bool
+) -> None:
+    told: list[tuple[float, float]] = []
+
+    def update(self: Pace, *, measured_ms: float, expected_ms: float) -> None:
+        told.append((measured_ms, expected_ms))
+
+    monkeypatch.setattr(Pace, "update", update)
+    run("--model.init_args.tracks_pace", str(tracks).lower())
+    served = list(rows()[["latency_ms", "expected_ms"]].itertuples(index=False, name=None))
+    assert told[1:] == (served if tracks else [])  # the first request is run once before, uncounted
 
 
 def test_without_stopping_no_answer_is_cut() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.knobs import spread_grid
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.online_features import Known
+from profiling.adaptive.pace import Pace
 from profiling.promises.latency_table import PARTS, LatencyTable, Times
 
 GRID = spread_grid(4, top_k=(1, 2), block_counts=(4,))  # three tiers of two settings
@@ -28,9 +29,11 @@ class Likes:
         self._asks_again = asks_again
         self.asked: list[tuple[float, int]] = []
         self.shown: list[Tensor] = []
+        self.budgets_ms: list[float] = []
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         self.shown.append(glance_BD)
+        self.budgets_ms.append(float(budget_ms_B))
         return torch.arange(6.0)[None]
 
     def after_image(
@@ -159,3 +162,26 @@ def test_a_table_of_another_grid_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="promise: its latency table is of another grid"):
         Chooser(Likes(), other, stops_at_deadline=True)
+
+
+def test_on_a_machine_that_takes_longer_there_is_less_time_to_choose_by() -> None:
+    decider, pace = Likes(asks_again=True), Pace(weight=1.0)
+    chooser = Chooser(decider, table(), stops_at_deadline=True, pace=pace)
+    decider.asked.clear()
+    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=20.0)
+    assert (first.setting, chooser.token_bound_ms(first)) == (5, 4.0)
+    chooser.learn(measured_ms=60.0, expected_ms=40.0)
+    busy = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=20.0)  # 80 ms are left, and 60 take 90
+    assert busy.setting == 4
+    assert chooser.token_bound_ms(busy) == pytest.approx(6.0)
+    assert decider.budgets_ms == pytest.approx([100.0, 100.0 / 1.5])
+    again = chooser.after_image(busy, torch.zeros(1, 3), remaining_ms=37.4)  # a prefill of 25 takes 37.5
+    assert decider.asked[0] == pytest.approx((37.4 / 1.5, 2))
+    assert again.is_infeasible
+    chooser.learn(measured_ms=20.0, expected_ms=40.0)
+    assert chooser.before_image(KNOWN, budget_ms=60.0, elapsed_ms=0.0).setting == 5
+
+
+def test_a_pace_needs_to_know_what_is_expected() -> None:
+    with pytest.raises(ValueError, match="tracks_pace: how long requests take must be expected; name a promise"):
+        Chooser(Likes(), None, stops_at_deadline=False, pace=Pace())
