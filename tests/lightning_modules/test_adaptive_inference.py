@@ -138,7 +138,7 @@ def test_a_policy_that_tracks_the_pace_learns_from_every_request(
 ) -> None:
     told: list[tuple[float, float]] = []
 
-    def update(self: Pace, *, measured_ms: float, expected_ms: float) -> None:
+    def update(_: Pace, *, measured_ms: float, expected_ms: float) -> None:
         told.append((measured_ms, expected_ms))
 
     monkeypatch.setattr(Pace, "update", update)
