@@ -14,17 +14,19 @@ from profiling.answer_grid import command
 from profiling.answer_grid.asking import ask_grid
 from profiling.records import read_profile
 from profiling.schema import AnswerRecord, ProfileError
+from tests.dataset_files import write_easy_vqa
 from tests.small_vlm import write_small_snapshot
 
 ANSWERS = Path("out/answers.parquet")
 KEY = ["dataset", "split", "sample_id", "tier", "top_k", "num_active_blocks"]
 DATASETS = {"suite_captions": {"train": "val"}, "easy_vqa": {"train": "test", "test": "test"}}
-QUESTIONS = {"datasets": DATASETS, "num_samples": {"train": 3, "test": 1}}
+QUESTIONS = {"datasets": DATASETS, "num_samples": {"train": 3, "test": 1}, "root": "data"}
 
 
 @pytest.fixture(autouse=True)
-def _snapshot() -> None:
+def _files() -> None:
     write_small_snapshot(Path("model"))
+    write_easy_vqa(Path("data"), num_images=8)
 
 
 def ask(questions: dict[str, Any] = QUESTIONS, **changes: Any) -> pd.DataFrame:
