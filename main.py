@@ -219,12 +219,20 @@ def main() -> int:
     except ValueError as err:
         # jsonargparse wraps what the data says about itself while it is linked.
         said = err.__cause__ if "compute_fn of link" in str(err) else err
-        sys.stderr.write(f"error: {said}\n")
+        sys.stderr.write(f"error: {_unwrapped(str(said))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
     return 0
+
+
+def _unwrapped(text: str) -> str:
+    """Return what a class said of its arguments, without what jsonargparse says of all of them around it."""
+    said, _, rest = text.partition("\nErrors:\n  - ")
+    if not rest or "Union subtypes" not in said:
+        return text
+    return rest.partition("\nGiven value type: ")[0].removesuffix("\n  - Expected a <class 'NoneType'>")
 
 
 def _hush(words: list[str]) -> None:

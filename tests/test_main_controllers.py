@@ -310,3 +310,20 @@ def test_two_processes_give_the_metrics_of_one(small_world: Path) -> None:
     for policy, other in zip(one["policies"], both["policies"], strict=True):
         assert policy["name"] == other["name"]
         assert policy["goodput"]["value"] == pytest.approx(other["goodput"]["value"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--data.init_args.batch_size=0", "error: batch_size: must be 1 or more, got 0"),
+        (
+            "--model.init_args.reads=[vision]",
+            "error: reads: vision is not known before the tier is chosen, got ['vision']",
+        ),
+    ],
+)
+def test_what_a_class_says_of_its_arguments_is_all_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_world: Path, word: str, said: str
+) -> None:
+    words = words_of("supervised_controller/default.yaml", small_world=small_world)
+    assert _failure(monkeypatch, capsys, "fit", *words, word).splitlines()[-1] == said
