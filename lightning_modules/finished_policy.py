@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINT = ".ckpt"
 _PARTS = ("train", "calibration", "test")
+_PROMISED_WITH = ("stops_at_deadline", "checks_time", "tracks_pace", "dtype", "engine", "tiling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,8 @@ class PolicySource:
         folder = snapshot_directory(self.snapshot)
         hf_config = read_hf_config(folder)
         promise = None if self.promise is None else read_promise(self.promise)
+        if promise is not None:
+            self._warn_of_changes(promise)
         parts = self.read_parts()
         table = None if promise is None else promise.table
         if table is None and parts:
@@ -123,6 +126,15 @@ class PolicySource:
             promise=promise,
             parts=parts,
         )
+
+    def _warn_of_changes(self, promise: Promise) -> None:
+        for name in _PROMISED_WITH:
+            then, now = promise.policy.get(name), getattr(self, name)
+            if then is not None and then != now:
+                _log.warning(
+                    "promise: %s was found with %s %s, here it is %s: nothing is promised",
+                    *(self.promise, name, then, now),
+                )
 
     def _table(self, training: Outcomes, calibration: Outcomes) -> LatencyTable:
         if self.estimator is None:

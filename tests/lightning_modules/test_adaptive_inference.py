@@ -101,14 +101,14 @@ def test_fixed_choosers_choose_what_they_always_do() -> None:
     assert not found[found.budget_ms > 100].is_infeasible.any()
 
 
-def write_promise(*, margin: float | None) -> str:
+def write_promise(*, margin: float | None, **policy: Any) -> str:
     outcomes = read_outcomes([PROFILE])
     budgets = tuple(
         BudgetPromise(budget_ms=ms, margin=margin, num_requests=99, num_misses=0, num_infeasible=0, num_truncated=0)
         for ms in (40.0, 1e6)
     )
     Promise(
-        policy={},
+        policy=policy,
         terms=Terms(budgets_ms=(40.0, 1e6), margins=(0.5, 0.25), level=Level(), denominator="all"),
         budgets=budgets,
         table=fit_latency_table(outcomes, outcomes, alpha=0.05),
@@ -122,6 +122,14 @@ def write_promise(*, margin: float | None) -> str:
 def test_the_promised_margin_is_kept_back() -> None:
     run(promise=write_promise(margin=0.25))
     assert set(rows().margin) == {0.25}
+
+
+def test_a_promise_of_another_way_to_run_is_said_to_be_none(caplog: pytest.LogCaptureFixture) -> None:
+    run(promise=write_promise(margin=0.25, stops_at_deadline=False, dtype="float32"))
+    said = [message for message in caplog.messages if message.startswith("promise:")]
+    assert said == [
+        "promise: promise.json was found with stops_at_deadline False, here it is True: nothing is promised"
+    ]
 
 
 def test_where_nothing_is_promised_the_safest_margin_is_kept_back_and_may_follow_what_happens() -> None:
