@@ -57,10 +57,10 @@ def with_estimated_latency(outcomes: Outcomes, estimator: LatencyEstimator) -> O
 
     An answer takes the time of its own length, and of the mean length where it is not known. Preprocessing, of which
     the estimator knows nothing, is added as measured, and as its mean where it was not. Times of stages stay as
-    measured; where vision tokens were not timed, when they are there is expected too.
+    measured too.
 
     Args:
-        outcomes: A profile, or a part of it, with its model's shape; untimed samples may be among the others.
+        outcomes: A profile, or a part of it, with its model's shape.
         estimator: One that knows the profile's device.
 
     Raises:
@@ -72,13 +72,7 @@ def with_estimated_latency(outcomes: Outcomes, estimator: LatencyEstimator) -> O
     output_tokens_NS = _filled(outcomes.output_tokens_NS, np.nanmean(outcomes.output_tokens_NS))
     total_ms_NS = expected.first_token_ms + (output_tokens_NS - 1) * expected.token_ms
     total_ms_NS += preprocess_ms_NT.repeat(len(outcomes.settings) // num_tiers, axis=1)
-    vision_ms_NS = expected.first_token_ms - expected.prefill_ms
-    vision_done_ms_NT = preprocess_ms_NT + vision_ms_NS.reshape(len(outcomes), num_tiers, -1).mean(axis=2)
-    return replace(
-        outcomes,
-        latency_runs_NSR=total_ms_NS[:, :, None],
-        vision_done_ms_NT=_filled(outcomes.vision_done_ms_NT, vision_done_ms_NT),
-    )
+    return replace(outcomes, latency_runs_NSR=total_ms_NS[:, :, None])
 
 
 def _filled(values: Array, others: Array | np.floating) -> Array:
