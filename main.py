@@ -1,9 +1,9 @@
 """The front door: fit, validate, test and predict through LightningCLI, and the tools that train nothing."""
 
-import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from inspect import getdoc
 from typing import Any, Final, cast
@@ -25,6 +25,7 @@ from lightning_modules.calibration import calibrate_estimator
 from lightning_modules.comparison import compare_controllers
 from lightning_modules.export import export_vlm
 from lightning_modules.latency_promise import calibrate, recalibrate
+from lightning_modules.quiet import quiet_lightning
 from profiling.answer_grid.command import answer_grid
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
@@ -213,7 +214,11 @@ def cli_main(args: list[str] | None = None, *, run: bool = True) -> LightningCLI
 
 def main() -> int:
     """Run the command of this process; a user's mistake ends in one sentence, an interrupt in one word."""
-    _hush(sys.argv[1:])
+    with _hushed(sys.argv[1:]):
+        return _run()
+
+
+def _run() -> int:
     try:
         cli_main()
     except ValueError as err:
@@ -235,11 +240,12 @@ def _unwrapped(text: str) -> str:
     return rest.partition("\nGiven value type: ")[0].removesuffix("\n  - Expected a <class 'NoneType'>")
 
 
-def _hush(words: list[str]) -> None:
-    """Keep from people what Lightning says to developers; and to who asks a question, what it says at all."""
-    warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
-    if words[:1] == ["predict"]:
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+@contextmanager
+def _hushed(words: list[str]) -> Iterator[None]:
+    """Keep from people what Lightning says to developers; and from who asks a question, what it says at all."""
+    with warnings.catch_warnings(), quiet_lightning() if words[:1] == ["predict"] else nullcontext():
+        warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+        yield
 
 
 def _built(words: list[str]) -> LightningCLI:

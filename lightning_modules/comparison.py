@@ -3,7 +3,6 @@
 # Shape suffixes: G = budgets, N = samples.
 
 import hashlib
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from lightning.pytorch.cli import LightningCLI
 from rich.console import Console
 from torch import Tensor
 
+from lightning_modules.quiet import quiet_lightning
 from profiling.controllers.baselines import choices_of, fit_baselines
 from profiling.controllers.evaluation import evaluate
 from profiling.controllers.fits import PARTS, Fit, averaged, knob_table, read_fit, seed_table
@@ -227,14 +227,6 @@ class _Curve(Callback):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning from announcing every fit, and from wondering at a command line within a command."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+        yield

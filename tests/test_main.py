@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from itertools import product
 from pathlib import Path
 
@@ -290,11 +289,16 @@ def test_two_processes_give_the_metrics_of_one(small_data: list[str]) -> None:
 def test_who_asks_a_question_hears_nothing_of_lightning_but_its_warnings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logger = logging.getLogger("lightning.pytorch")
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    monkeypatch.setattr(sys, "argv", ["main.py", "predict", "--config", "nowhere.yaml"])
-    with warnings.catch_warnings(), pytest.raises(SystemExit):
-        main.main()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").info("GPU available: False")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").warning("a warning")
-    assert [record.message for record in caplog.records] == ["a warning"]
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+
+    def command() -> None:
+        logger.info("GPU available: False")
+        logger.warning("a warning")
+
+    monkeypatch.setattr(main, "cli_main", command)
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    for words, heard in ((["predict"], ["a warning"]), (["fit"], ["GPU available: False", "a warning"])):
+        monkeypatch.setattr(sys, "argv", ["main.py", *words])
+        caplog.clear()
+        assert main.main() == 0
+        assert caplog.messages == heard
