@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from profiling.controllers.outcomes import Codes, Mask, Outcomes, read_outcomes
+from profiling.controllers.outcomes import Codes, Mask, Outcomes, join_outcomes, read_outcomes
 from profiling.controllers.requests import Requests
 from profiling.datasets.image_split import Part
 from profiling.schema import AnswerRecord, ProfileError
@@ -19,10 +19,10 @@ _MODEL_FIELDS: Final = ("model_shape", "weights_digest", "random_weights", "rout
 
 
 def read_answered(files: Sequence[Path | str], profile: Outcomes, *, dataset_names: Sequence[str]) -> Outcomes:
-    """Read the answers of the model of a profile. Any times that the files have are read, too.
+    """Read the answers of the model of a profile, whatever devices gave them. Times in the files are read, too.
 
     Args:
-        files: Files of ``answer-grid``, folders or glob patterns.
+        files: Files of ``answer-grid``, folders or glob patterns, each of one device.
         profile: What was measured.
         dataset_names: Keep these datasets only; all if empty.
 
@@ -30,8 +30,20 @@ def read_answered(files: Sequence[Path | str], profile: Outcomes, *, dataset_nam
         ProfileError: If a file is bad, or the answers are of other settings, another model or a dataset that the
             profile has not.
     """
-    answered = read_outcomes(files, dataset_names=dataset_names, record=AnswerRecord)
-    where = f"answers: {', '.join(map(str, files))}"
+    parts = [read_outcomes([file], record=AnswerRecord) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        _check_model(part, profile, where=f"answers: {file}")
+    answered = join_outcomes(parts)
+    if dataset_names:
+        answered = answered.take(answered.samples["dataset"].isin(dataset_names).to_numpy(dtype=np.bool_))
+    known = set(profile.samples["dataset"])
+    strange = sorted(set(answered.samples["dataset"]) - known)
+    if strange:
+        raise ProfileError(f"answers: dataset: the profile has {', '.join(sorted(known))}, got {strange[0]!r}")
+    return answered
+
+
+def _check_model(answered: Outcomes, profile: Outcomes, *, where: str) -> None:
     if answered.grid != profile.grid:
         knobs = [knob for knob, levels in vars(answered.grid).items() if levels != getattr(profile.grid, knob)]
         raise ProfileError(
@@ -42,11 +54,6 @@ def read_answered(files: Sequence[Path | str], profile: Outcomes, *, dataset_nam
         own, measured = getattr(answered.environment, name), getattr(profile.environment, name)
         if own is not None and measured is not None and own != measured:
             raise ProfileError(f"{where}: are of another model than the profile: {name} differs")
-    known = set(profile.samples["dataset"])
-    strange = sorted(set(answered.samples["dataset"]) - known)
-    if strange:
-        raise ProfileError(f"{where}: dataset: the profile has {', '.join(sorted(known))}, got {strange[0]!r}")
-    return answered
 
 
 def may_train(answered: Outcomes, parts: Mapping[Part, Requests]) -> Mask:
@@ -67,6 +74,12 @@ def may_train(answered: Outcomes, parts: Mapping[Part, Requests]) -> Mask:
     is_elsewhere = answered.samples["image_id"].isin(elsewhere)
     adds: Mask = ~(np.asarray(is_elsewhere) | np.asarray(is_measured))
     return adds
+
+
+def without_pictures_of(answered: Outcomes, measured: Outcomes) -> Outcomes:
+    """Leave out what was answered about a measured picture, whatever its part."""
+    is_measured_N = answered.samples["image_id"].isin(measured.samples["image_id"])
+    return answered.take(~is_measured_N.to_numpy(dtype=np.bool_))
 
 
 def with_borrowed_times(answered: Outcomes, measured: Outcomes, *, seed: int) -> Outcomes:

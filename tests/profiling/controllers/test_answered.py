@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.knobs import spread_grid
-from profiling.controllers.answered import may_train, read_answered, with_borrowed_times
+from profiling.controllers.answered import may_train, read_answered, with_borrowed_times, without_pictures_of
 from profiling.controllers.outcomes import outcomes_of
 from profiling.records import write_profile
 from profiling.schema import ProfileError
@@ -54,11 +54,31 @@ def test_answers_of_another_model_or_grid_are_refused(grid: Any, environment: An
         read_answered(["a.parquet"], profile, dataset_names=[])
 
 
+def test_files_of_several_devices_are_joined_and_datasets_chosen_among_all() -> None:
+    rows = untimed(world_rows(num_images=8, runs=1))
+    elsewhere = ENVIRONMENT.model_copy(update={"device": "another device"})
+    for name, environment in (("signs", ENVIRONMENT), ("colors", elsewhere)):
+        write_profile(world_table(rows[rows["dataset"] == name], environment=environment), Path(f"{name}.parquet"))
+    profile = outcomes_of(world_table(world_rows(num_images=8, runs=1)))
+    files = ["signs.parquet", "colors.parquet"]
+    answered = read_answered(files, profile, dataset_names=[])
+    assert sorted(answered.samples["sample_id"]) == sorted(profile.samples["sample_id"])
+    assert set(read_answered(files, profile, dataset_names=["colors"]).samples["dataset"]) == {"colors"}
+
+
 def test_answers_to_another_dataset_are_refused() -> None:
     write_profile(world_table(untimed(world_rows(num_images=4, runs=1)).assign(dataset="birds")), Path("a.parquet"))
     profile = outcomes_of(world_table(world_rows(num_images=4)))
     with pytest.raises(ProfileError, match="dataset: the profile has colors, signs, got 'birds'"):
         read_answered(["a.parquet"], profile, dataset_names=[])
+
+
+def test_answers_about_measured_pictures_are_left_out() -> None:
+    answered = outcomes_of(world_table(untimed(world_rows(num_images=30, runs=1))))
+    measured = outcomes_of(world_table(world_rows(num_images=20)))
+    kept = set(without_pictures_of(answered, measured).samples["image_id"])
+    assert kept == set(answered.samples["image_id"]) - set(measured.samples["image_id"])
+    assert len(kept) == 10
 
 
 def test_images_of_other_parts_and_samples_measured_in_training_are_left_out() -> None:
