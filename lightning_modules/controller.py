@@ -207,7 +207,8 @@ class ControllerModule(LightningModule, ABC):
         if len(set(kinds)) < len(kinds) or not set(kinds) <= set(_KINDS):
             raise ValueError(f"reads: must be of {', '.join(_KINDS)}, each once, got {list(kinds)}")
         widths = self.widths_read(kinds)
-        if "glance" in kinds and not widths["glance"]:
+        is_old = self._facts["feature_widths"]["question"] and not widths["glance"]
+        if "glance" in kinds and is_old:  # without any file of features all embeddings are empty
             raise ValueError("reads: the features hold no glance, make them anew with `controller-features`")
         return sum(widths.values())
 

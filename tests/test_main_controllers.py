@@ -39,6 +39,7 @@ def small_world() -> Path:
     arguments = {
         "files": ["world.parquet"],
         "features": None,
+        "answers": None,
         "split_by": "image",
         "train_fraction": 0.4,
         "val_fraction": 0.2,
@@ -80,7 +81,7 @@ def test_every_objective_and_reward_trains_when_one_file_names_it(overlay: str, 
     assert described.rpartition(".")[2] == named
 
 
-def test_a_controller_looks_at_the_overview_when_one_file_says_so(small_world: Path) -> None:
+def test_a_controller_looks_at_the_overview_unless_one_file_says_not_to(small_world: Path) -> None:
     outcomes = read_outcomes(["world.parquet"])
     rng = np.random.default_rng(0)
     FeatureFile(
@@ -93,16 +94,17 @@ def test_a_controller_looks_at_the_overview_when_one_file_says_so(small_world: P
         glance_ND=rng.normal(size=(len(outcomes), 6)).astype(np.float16),
         vision_NTD=rng.normal(size=(len(outcomes), 3, 6)).astype(np.float16),
     ).write(Path("f.safetensors"))
-    words = words_of("supervised_controller/default.yaml", "supervised_controller/glance.yaml", small_world=small_world)
-    words += ["--data.init_args.features=f.safetensors", "--trainer.fast_dev_run=true"]
-    cli = main.cli_main(words, run=False)
-    assert cli is not None
-    assert cli.model.feature_widths == {"free": 19, "question": 5, "glance": 6, "vision": 0}
-    batch = next(iter(cli.datamodule.train_dataloader()))
-    known = (batch.budget_ms_B, batch.free_BF, batch.question_BD)
-    seen, other = (cli.model.before_image(*known, glance) for glance in (batch.glance_BD, -batch.glance_BD))
-    assert not torch.allclose(seen, other)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    for overlays, sees in (([], True), (["supervised_controller/no_glance.yaml"], False)):
+        words = words_of("supervised_controller/default.yaml", *overlays, small_world=small_world)
+        words += ["--data.init_args.features=f.safetensors", "--trainer.fast_dev_run=true"]
+        cli = main.cli_main(words, run=False)
+        assert cli is not None
+        assert cli.model.feature_widths == {"free": 19, "question": 5, "glance": 6 * sees, "vision": 0}
+        batch = next(iter(cli.datamodule.train_dataloader()))
+        known = (batch.budget_ms_B, batch.free_BF, batch.question_BD)
+        seen, other = (cli.model.before_image(*known, glance) for glance in (batch.glance_BD, -batch.glance_BD))
+        assert torch.allclose(seen, other) != sees
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
 def test_the_original_recipes_hold_the_original_hyper_parameters() -> None:
@@ -122,9 +124,15 @@ def test_the_original_recipes_hold_the_original_hyper_parameters() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_data_of_each_recipe_is_accepted_as_it_ships(recipe: str) -> None:
-    config = yaml.safe_load((CONFIGS / recipe).read_text())
-    assert ControllerDataModule(**config["data"]["init_args"]).fractions.train == 0.8
+def test_the_data_of_each_recipe_is_accepted_as_it_ships(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    cli = main.cli_main(["--config", str(CONFIGS / recipe)], run=False)
+    assert cli is not None
+    assert isinstance(cli.datamodule, ControllerDataModule)
+    assert bool(cli.datamodule.answers) == recipe.endswith("default.yaml")
+    assert cli.datamodule.fractions.train == (0.5 if cli.datamodule.answers else 0.8)
+    trained, measured = (len(part) for part in (cli.datamodule.trained, cli.datamodule.parts["train"]))
+    assert trained > 10 * measured if cli.datamodule.answers else trained == measured
 
 
 def _logged_keys(folder: Path) -> set[str]:

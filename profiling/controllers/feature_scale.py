@@ -19,7 +19,7 @@ class FeatureScale:
 
     Args:
         training: Features that means, spreads and directions are taken from.
-        sees_picture: Whether the vision embeddings of every tier are used too.
+        sees_picture: Whether the vision embeddings of every tier are used, beside the overview's.
     """
 
     def __init__(self, training: Features, *, sees_picture: bool) -> None:
@@ -31,7 +31,8 @@ class FeatureScale:
         return np.column_stack([kind(values) for kind, values in zip(self._kinds, self._split(features), strict=True)])
 
     def _split(self, features: Features) -> list[Array]:
-        kinds = [features.free_NF, features.question_ND.astype(np.float64)]
+        embeddings = (features.question_ND, features.glance_ND)
+        kinds = [features.free_NF, *(values_ND.astype(np.float64) for values_ND in embeddings)]
         if self._sees_picture:
             kinds.append(features.vision_NTD.reshape(len(features.vision_NTD), -1).astype(np.float64))
         return kinds

@@ -17,8 +17,8 @@ _PENALTIES = np.logspace(-3, 4, 15)
 def plug_in(training: Requests, validation: Requests) -> Policy:
     """Choose what has the highest product of predicted accuracy and predicted chance to be in time.
 
-    Both come from linear models of free features and question, one for accuracy and one for the logarithm of latency.
-    The chance is the share of the validation part's errors, setting by setting, that would keep the budget.
+    Both come from linear models of free features, question and overview, one for accuracy and one for the logarithm of
+    latency. The chance is the share of the validation part's errors, setting by setting, that would keep the budget.
     """
     scale = FeatureScale(training.features, sees_picture=False)
     known_MF = scale(training.features)

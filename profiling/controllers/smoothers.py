@@ -56,7 +56,8 @@ def choose_by(smoother: Smoother, training: Outcomes, requests: Requests, budget
 def knn(training: Requests, validation: Requests, budgets_ms: Sequence[float]) -> Policy:
     """Choose what has the best goodput accuracy among the nearest training samples.
 
-    Near in free features and question. How many are asked is chosen by goodput accuracy on the validation part.
+    Near in free features, question and overview. How many are asked is chosen by goodput accuracy on the validation
+    part.
     """
     scale = FeatureScale(training.features, sees_picture=False)
     counts = sorted({min(count, len(training)) for count in KNN_COUNTS})

@@ -137,8 +137,13 @@ def test_an_embedding_of_any_width_weighs_as_much_as_one_free_feature(data: Cont
 
 
 def test_a_glance_that_the_features_lack_cannot_be_read(data: ControllerDataModule) -> None:
+    older = {**data.profile_facts, "feature_widths": {**data.profile_facts["feature_widths"], "question": 3}}
     with pytest.raises(ValueError, match="reads: the features hold no glance, make them anew with `controller-feat"):
-        KINDS["supervised"](data.profile_facts, reads=["free", "glance"])
+        KINDS["supervised"](older, reads=["free", "glance"])
+
+
+def test_without_any_embeddings_a_controller_reads_what_there_is(data: ControllerDataModule) -> None:
+    assert KINDS["supervised"](data.profile_facts, reads=["free", "glance"]).feature_widths["glance"] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
