@@ -78,3 +78,14 @@ def noisy_accuracy(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     chance = 0.5 + 0.1 * tier + 0.05 * frame["top_k"] + 0.05 * frame["num_active_blocks"]
     drawn = np.random.default_rng(seed).random(len(frame)) < chance - 0.1
     return frame.assign(accuracy=drawn.astype(float))
+
+
+def with_slips(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Turn a quarter of the answers around, whatever the setting."""
+    slips = np.random.default_rng(seed).random(len(frame)) < 0.25
+    return frame.assign(accuracy=np.where(slips, 1 - frame["accuracy"], frame["accuracy"]))
+
+
+def others(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ask about other pictures."""
+    return frame.assign(image_id="other " + frame["image_id"])

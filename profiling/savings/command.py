@@ -9,89 +9,145 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
+from profiling.controllers.answered import read_answered, without_pictures_of
+from profiling.controllers.feature_file import FeatureFile, read_feature_files
+from profiling.controllers.features import without_embeddings
 from profiling.controllers.outcomes import Codes, Outcomes, read_outcomes
+from profiling.controllers.requests import Requests
 from profiling.files import write_json
-from profiling.savings.kinds import KINDS
-from profiling.savings.least_time import least_time
+from profiling.progress import progress_bar
+from profiling.savings.forecasts import TEACHINGS
+from profiling.savings.prices import least_time
 from profiling.savings.report import Saving, measure_saving, savings_table, setting_words, summary
-from profiling.savings.two_folds import Lesson, choose_in_two_folds
+from profiling.savings.two_folds import TwoFolds, choose_in_two_folds
 
 _SLACKS: Final = (0.0, 0.01, 0.02)
 _ORACLE: Final = "oracle by question"
 
 
-def savings(profile: str, output_dir: Path, *, num_halvings: int = 10, seed: int = 42) -> None:
-    """Compare a setting for each kind of question with the best setting for all, in latency at equal accuracy.
+def savings(
+    profile: str,
+    output_dir: Path,
+    *,
+    answers: Sequence[str] = (),
+    features: Sequence[str] = (),
+    num_halvings: int = 10,
+    seed: int = 42,
+) -> None:
+    """Compare settings chosen by what is asked with the best setting for all, in latency at equal accuracy.
 
-    Kinds are the dataset, and what a question asks by its words; both are known before anything runs. All parts of the
-    profile are put together and halved by picture, several times. Writes ``savings.json``, ``.md`` and ``.tex``.
+    Three ways to choose: by dataset, by what a question asks by its words, and by linear models of the very question.
+    All parts of the profile are put together and halved by picture, several times. Writes ``savings.json``, ``.md`` and
+    ``.tex``.
 
     Args:
         profile: Profile with answers, each question at every setting: a file, a folder or a glob pattern.
         output_dir: Where to write.
+        answers: Files of ``answer-grid``: many more questions to learn accuracies from, beside either half. Those about
+            pictures of the profile are left out, and a dataset counts as much as in the profile.
+        features: Files of ``controller-features`` for all of these questions, so that the linear models know the words
+            and the overview; without, they know sizes and kinds of question alone.
         num_halvings: How often; one halving alone may save much more or less than another.
         seed: Of the halves and of the intervals.
 
     Raises:
-        ValueError: If the profile cannot be read, has no answers, lacks a setting of a question, or is never halved.
+        ValueError: If the profile or the answers cannot be read, have no answers or lack a setting of a question, do
+            not belong together, features are missing, or the profile is never halved.
     """
     if num_halvings < 1:
         raise ValueError(f"num_halvings: must be 1 or more, got {num_halvings}")
     outcomes = read_outcomes([profile])
-    _check_complete(outcomes)
-    seeds = range(seed, seed + num_halvings)
-    kinds = {name: kinds_of(outcomes) for name, kinds_of in KINDS.items()}
-    halvings = {
-        name: [choose_in_two_folds(outcomes, kind_N, slacks=_SLACKS, seed=one) for one in seeds]
-        for name, kind_N in kinds.items()
-    }
+    _check_complete(outcomes, "profile")
+    known = read_feature_files(features) if features else None
+    measured = _requests(outcomes, known)
+    answered = _read_answers(answers, outcomes, known) if answers else None
+    halvings = _halve(measured, answered, seeds=range(seed, seed + num_halvings))
     found: list[Saving] = []
     learned: list[dict[str, Any]] = []
     for place, slack in enumerate(_SLACKS):
-        for name in kinds:
-            own = [by_slack[place] for by_slack in halvings[name]]
+        for name, by_seed in halvings.items():
+            own = [by_slack[place] for by_slack in by_seed]
             found.append(measure_saving(outcomes, own, [one.chosen_N for one in own], policy=name, seed=seed))
-            learned += [_lesson_json(outcomes, name, slack, lesson) for one in own for lesson in one.lessons]
-        best = [oracle_by_question(outcomes, one.static_N) for one in own]  # static settings do not depend on kinds
+            learned += [_lesson_json(outcomes, name, slack, one) for one in own]
+        best = [oracle_by_question(outcomes, one.static_N) for one in own]  # static settings do not depend on the way
         found.append(measure_saving(outcomes, own, best, policy=_ORACLE, seed=seed))
-    _write(outcomes, found, learned, output_dir)
+    _write(outcomes, 0 if answered is None else len(answered), found, learned, output_dir)
 
 
 def oracle_by_question(outcomes: Outcomes, static_N: Codes) -> Codes:
     """Choose for each question by its own outcomes, so that all are as accurate as statically in the least time."""
     target = float(outcomes.accuracy_NS[np.arange(len(outcomes)), static_N].mean())
-    return least_time(outcomes.latency_ms_NS, outcomes.accuracy_NS, np.ones(len(outcomes)), target=target)
+    return least_time(outcomes.latency_ms_NS, outcomes.accuracy_NS, target=target)
 
 
-def _check_complete(outcomes: Outcomes) -> None:
+def _halve(measured: Requests, answered: Requests | None, *, seeds: Sequence[int]) -> dict[str, list[list[TwoFolds]]]:
+    """Choose in two folds in every way, once for each seed, for every slack."""
+    halvings: dict[str, list[list[TwoFolds]]] = {name: [] for name in TEACHINGS}
+    with progress_bar(Console()) as progress:
+        task = progress.add_task("halvings", total=len(seeds) * len(TEACHINGS))
+        for name, teach in TEACHINGS.items():
+            for seed in seeds:
+                halvings[name].append(choose_in_two_folds(measured, answered, teach, slacks=_SLACKS, seed=seed))
+                progress.advance(task)
+    return halvings
+
+
+def _requests(outcomes: Outcomes, known: FeatureFile | None) -> Requests:
+    if known is None:
+        return Requests(outcomes=outcomes, features=without_embeddings(outcomes))
+    return Requests(outcomes=outcomes, features=known.features_of(outcomes, source="features"))
+
+
+def _read_answers(files: Sequence[str], measured: Outcomes, known: FeatureFile | None) -> Requests:
+    answered = without_pictures_of(read_answered(files, measured, dataset_names=[]), measured)
+    _check_complete(answered, "answers")
+    return _requests(answered, known)
+
+
+def _check_complete(outcomes: Outcomes, where: str) -> None:
     if not outcomes.is_measured_NS.all():
         sample, setting = np.argwhere(~outcomes.is_measured_NS)[0]
         raise ValueError(
-            f"profile: savings needs every setting of every question, sample "
+            f"{where}: savings needs every setting of every question, sample "
             f"{outcomes.samples['sample_id'].iloc[int(sample)]!r} lacks {setting_words(outcomes, int(setting))}"
         )
 
 
-def _lesson_json(outcomes: Outcomes, policy: str, slack: float, lesson: Lesson) -> dict[str, Any]:
+def _lesson_json(outcomes: Outcomes, policy: str, slack: float, folds: TwoFolds) -> dict[str, Any]:
+    """Say what was learned in one halving, and which share of each dataset got which setting."""
+    dataset_N = outcomes.samples["dataset"].to_numpy()
+    shares = {}
+    for dataset in np.unique(dataset_N).tolist():
+        counts_S = np.bincount(folds.chosen_N[dataset_N == dataset], minlength=len(outcomes.settings))
+        order = [place for place in (-counts_S).argsort(kind="stable").tolist() if counts_S[place]]
+        shares[dataset] = {setting_words(outcomes, s): round(float(counts_S[s] / counts_S.sum()), 4) for s in order}
     return {
         "policy": policy,
         "slack": slack,
-        "margin": lesson.margin,
-        "static": setting_words(outcomes, lesson.static),
-        "by_kind": {kind: setting_words(outcomes, place) for kind, place in lesson.by_kind.items()},
+        "static": [setting_words(outcomes, lesson.static) for lesson in folds.lessons],
+        "price_ms": [lesson.price_ms for lesson in folds.lessons],
+        "shares": shares,
     }
 
 
-def _write(outcomes: Outcomes, found: Sequence[Saving], learned: Sequence[dict[str, Any]], output_dir: Path) -> None:
+def _write(
+    outcomes: Outcomes,
+    num_answered: int,
+    found: Sequence[Saving],
+    learned: Sequence[dict[str, Any]],
+    output_dir: Path,
+) -> None:
     environment = outcomes.environment
     subject = (
         f"{environment.model}, {environment.engine} engine, {environment.dtype}, {environment.device}, "
         f"{len(outcomes)} questions about {outcomes.samples['image_id'].nunique()} pictures"
+        + (f", {num_answered} more that were only answered teach beside either half" if num_answered else "")
     )
     table = savings_table(found, subject=subject)
     content = {
         "environment": environment.model_dump(mode="json"),
         "num_questions": len(outcomes),
+        "num_answered": num_answered,
         "savings": [saving.to_json() for saving in found],
         "lessons": list(learned),
     }
