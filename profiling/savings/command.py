@@ -23,6 +23,7 @@ from profiling.savings.two_folds import TwoFolds, choose_in_two_folds
 
 _SLACKS: Final = (0.0, 0.01, 0.02)
 _ORACLE: Final = "oracle by question"
+_SMALLEST_SHARE: Final = 0.01  # that is worth telling
 
 
 def savings(
@@ -68,7 +69,7 @@ def savings(
         for name, by_seed in halvings.items():
             own = [by_slack[place] for by_slack in by_seed]
             found.append(measure_saving(outcomes, own, [one.chosen_N for one in own], policy=name, seed=seed))
-            learned += [_lesson_json(outcomes, name, slack, one) for one in own]
+            learned.append(_lesson_json(outcomes, name, slack, own))
         best = [oracle_by_question(outcomes, one.static_N) for one in own]  # static settings do not depend on the way
         found.append(measure_saving(outcomes, own, best, policy=_ORACLE, seed=seed))
     _write(outcomes, 0 if answered is None else len(answered), found, learned, output_dir)
@@ -113,19 +114,20 @@ def _check_complete(outcomes: Outcomes, where: str) -> None:
         )
 
 
-def _lesson_json(outcomes: Outcomes, policy: str, slack: float, folds: TwoFolds) -> dict[str, Any]:
-    """Say what was learned in one halving, and which share of each dataset got which setting."""
+def _lesson_json(outcomes: Outcomes, policy: str, slack: float, halvings: Sequence[TwoFolds]) -> dict[str, Any]:
+    """Say what was learned, and which share of each dataset got which setting, over all halvings."""
     dataset_N = outcomes.samples["dataset"].to_numpy()
     shares = {}
     for dataset in np.unique(dataset_N).tolist():
-        counts_S = np.bincount(folds.chosen_N[dataset_N == dataset], minlength=len(outcomes.settings))
-        order = [place for place in (-counts_S).argsort(kind="stable").tolist() if counts_S[place]]
-        shares[dataset] = {setting_words(outcomes, s): round(float(counts_S[s] / counts_S.sum()), 4) for s in order}
+        chosen = np.concatenate([folds.chosen_N[dataset_N == dataset] for folds in halvings])
+        share_S = np.bincount(chosen, minlength=len(outcomes.settings)) / len(chosen)
+        order = [place for place in (-share_S).argsort(kind="stable").tolist() if share_S[place] >= _SMALLEST_SHARE]
+        shares[dataset] = {setting_words(outcomes, place): round(float(share_S[place]), 3) for place in order}
     return {
         "policy": policy,
         "slack": slack,
-        "static": [setting_words(outcomes, lesson.static) for lesson in folds.lessons],
-        "price_ms": [lesson.price_ms for lesson in folds.lessons],
+        "static": [setting_words(outcomes, lesson.static) for folds in halvings for lesson in folds.lessons],
+        "price_ms": [lesson.price_ms for folds in halvings for lesson in folds.lessons],
         "shares": shares,
     }
 
