@@ -3,11 +3,12 @@
 # Shape suffixes: N = values of a column, C = columns, R = weightings.
 
 import numpy as np
+from numpy.typing import NDArray
 
 from profiling.controllers.outcomes import Array
 
 
-def weighted_medians(values_NC: Array, weight_RN: Array) -> Array:
+def weighted_medians(values_NC: Array, weight_RN: Array | NDArray[np.int64]) -> Array:
     """Return the value of each column below and above which lies half of the weight: ``(weightings, columns)``.
 
     Between two values that would do, the lower one.
