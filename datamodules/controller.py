@@ -183,6 +183,10 @@ class ControllerDataModule(LightningDataModule):
         self.seed = seed
         self.batch_size = batch_size
 
+    def __str__(self) -> str:
+        """Name the files, as errors do. Lightning would size the loaders, which it can only of its own kind."""
+        return f"{type(self).__name__}({', '.join(map(str, self.files))})"
+
     @property
     def knob_grid(self) -> dict[str, Any]:
         """The settings that tables have columns for, as ``KnobGrid.to_json`` writes them."""

@@ -139,6 +139,10 @@ class ProfileDataModule(LightningDataModule):
         self.strict = strict
         self.allow_mixed_devices = allow_mixed_devices
 
+    def __str__(self) -> str:
+        """Name the files, as errors do. Lightning would size the loaders, which it can only of its own kind."""
+        return f"{type(self).__name__}({', '.join(map(str, self.files))})"
+
     @property
     def devices(self) -> list[str]:
         """Labels of the devices in the profiles; reads the files when first asked."""

@@ -227,6 +227,23 @@ def test_a_wrong_budget_is_one_sentence(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "error: a.parquet: no such file"), (b"PAR1", "error: a.parquet: not a Parquet file")]
+)
+def test_answers_that_cannot_be_read_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    small_world: Path,
+    content: bytes | None,
+    said: str,
+) -> None:
+    if content is not None:
+        Path("a.parquet").write_bytes(content)
+    words = words_of("supervised_controller/default.yaml", small_world=small_world)
+    assert _failure(monkeypatch, capsys, "fit", *words, "--data.init_args.answers=[a.parquet]").startswith(said)
+    assert not Path("runs").exists()
+
+
 def test_a_profile_that_lacks_settings_and_one_of_another_grid_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_world: Path
 ) -> None:

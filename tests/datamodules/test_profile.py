@@ -126,3 +126,7 @@ def test_a_batch_size_below_one_is_refused() -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ProfileError, match=r"nowhere.parquet: no such file"):
         ProfileDataModule(["nowhere.parquet"]).setup("fit")
+
+
+def test_it_is_named_by_its_files() -> None:
+    assert str(ProfileDataModule(files=["a.parquet", "b.parquet"])) == "ProfileDataModule(a.parquet, b.parquet)"
