@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from lightning import LightningModule
 from PIL import Image
 from rich.console import Console
@@ -67,7 +68,9 @@ class AdaptiveInferenceModule(LightningModule):
     def configure_model(self) -> None:
         """Load the policy, once the data has been read."""
         if self.molmo is None:
-            self._policy: FinishedPolicy = self.source.load()
+            # Under a Trainer new tensors are made on its device, but a controller decides on the CPU.
+            with torch.device("cpu"):
+                self._policy: FinishedPolicy = self.source.load()
             self.molmo = self._policy.molmo
 
     def on_test_start(self) -> None:

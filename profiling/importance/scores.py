@@ -56,7 +56,7 @@ class PartScores:
     Args:
         label: What captions call the model.
         part: The part.
-        values: By dataset and score, ``(samples, blocks)``.
+        values: By dataset and score, ``(samples, blocks)``; ``taylor`` has a row for every few samples.
         costs: What each score took, for all datasets together. Scores of one measurement share it.
         span_angles: By dataset, ``(samples, spans)``, in the order of ``measures.spans``.
     """

@@ -16,13 +16,13 @@ Part = Literal["train", "validation"]
 
 
 class Measure(StrEnum):
-    """What is measured, and the quantities that it gives for each sample.
+    """What is measured, and the quantities that it gives for each sample, or for a few together.
 
     * ``answers``: ``accuracy``, how right the generated answer is.
     * ``likelihood``: ``nll``, mean negative log-likelihood of a token of the reference answer, and ``kl``, mean
       divergence of the whole model's distribution over tokens from the subset's, both at the reference answer's places.
     * ``hidden_states``: ``block_influence`` and ``angular_distance`` of each block, ``angular_spans`` of each span.
-    * ``gradients``: ``taylor`` of each block.
+    * ``gradients``: ``taylor`` of each block, for several samples together.
     """
 
     ANSWERS = "answers"
@@ -93,7 +93,7 @@ class Cost:
 NO_COST = Cost(forward_passes=0, backward_passes=0, seconds=0.0)
 
 Values = Mapping[str, NDArray[np.float64]]
-"""Values by quantity: ``(samples,)`` or ``(samples, blocks or spans)``."""
+"""Values by quantity: ``(samples,)`` or ``(samples, blocks or spans)``; of gradients a row for several samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,8 +133,31 @@ def test_every_score_finds_the_block_that_does_the_work(snapshot: Path) -> None:
         assert means.argmax() == WORKING, score
         assert means[WORKING] > 5 * sorted(means)[-2], score
     assert found.costs[BlockScore.KL].forward_passes == 5 * 4
-    assert found.costs[BlockScore.TAYLOR].backward_passes == 8
+    assert found.costs[BlockScore.TAYLOR].backward_passes == 4
     assert found.span_angles["suite_scenes"].shape == (4, 7)
+
+
+def test_taylor_is_gradient_times_weight_of_the_mean_loss_of_a_few_samples(snapshot: Path) -> None:
+    the_subject = subject(snapshot)
+    evaluator = ModelEvaluator(the_subject, asked(snapshot, batch_size=4), read_samples=read())
+    found = evaluator.evaluate(job(Measure.GRADIENTS)).values["suite_scenes"]["taylor"]
+    losses = []
+    for sample in samples()["suite_scenes"]:
+        example = the_subject.processor.training_example(
+            [(sample.question, sample.answers[0])], sample.image.open(), tier=TIER
+        )
+        is_answer = example.loss_mask[0] > 0
+        logits = the_subject.model(example.inputs, setting=the_subject.setting)[0]
+        losses.append(F.cross_entropy(logits[is_answer], example.labels[0][is_answer]))
+    blocks = [the_subject.model.language_model.blocks[index] for index in FULL]
+    weights_by_block = [list(block.parameters()) for block in blocks]
+    found_by_block = [torch.autograd.grad(torch.stack(losses).mean(), each, retain_graph=True) for each in weights_by_block]
+    expected = [
+        sum(float((gradient * weight.detach()).abs().sum()) for gradient, weight in zip(gradients, weights, strict=True))
+        for gradients, weights in zip(found_by_block, weights_by_block, strict=True)
+    ]
+    assert found.shape == (1, len(FULL))
+    assert found[0].tolist() == pytest.approx(expected, rel=1e-3)
 
 
 def test_hidden_states_leave_no_hook_behind_and_padding_counts_for_nothing(snapshot: Path) -> None:

@@ -55,6 +55,19 @@ def test_another_jobs_result_is_refused() -> None:
         ResultStore(Path("results"), ("a", "b")).read(JOB)
 
 
+def test_of_gradients_several_samples_share_a_row() -> None:
+    job = replace(JOB, measure=Measure.GRADIENTS, num_samples=9)
+    taylor = replace(OUTCOME, values={"a": {"taylor": np.array([[1.0, 2.0], [3.0, 4.0]])}})
+    store().write(job, taylor)
+    assert store().read(job) is not None
+    store().write(replace(job, num_samples=1), taylor)
+    with pytest.raises(ValueError, match="expected gradients of blocks 0-2 on 1 train samples"):
+        store().read(replace(job, num_samples=1))
+    store().write(replace(job, measure=Measure.HIDDEN_STATES), taylor)
+    with pytest.raises(ValueError, match="expected hidden_states of blocks 0-2 on 9 train samples"):
+        store().read(replace(job, measure=Measure.HIDDEN_STATES))
+
+
 def test_values_that_are_not_finite_are_not_kept() -> None:
     broken = replace(OUTCOME, values={"a": {"kl": np.array([1.0, np.nan])}})
     with pytest.raises(ValueError, match=r"a: kl: must be finite, got nan"):
