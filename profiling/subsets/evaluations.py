@@ -91,6 +91,8 @@ class Evaluations:
             else:
                 found[job] = outcome
                 advance()
+        # Whoever does them keeps the encoded samples of one part.
+        left.sort(key=lambda job: job.part)
         for job, outcome in self._runner.run(left):
             self._store.write(job, outcome)
             # As it was written, rounded, so that a run that goes on decides as one that was not stopped.

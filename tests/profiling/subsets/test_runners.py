@@ -1,6 +1,7 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_jobs_on_disk_are_not_done_again_and_a_job_asked_for_twice_is_done_once(
     assert set(asked().values()) == {1}
     assert len(asked()) == 3
     assert len(ticks) == 2
+
+
+def test_parts_are_measured_one_after_the_other_however_they_are_asked_for() -> None:
+    evaluations = Evaluations(ResultStore(Path("results"), ("a", "b")), local(Planted(LOG)))
+    jobs = [replace(job(*blocks), part=part) for blocks in ((0,), (0, 1)) for part in ("train", "validation")]
+    outcomes = evaluations.outcomes(jobs)
+    assert [float(outcome.values["a"]["kl"][0]) for outcome in outcomes] == [1.0, 1.0, 2.0, 2.0]
+    assert [line.split()[-5] for line in LOG.read_text().splitlines()] == ["train", "train", "validation", "validation"]
 
 
 def test_a_cuda_error_is_waited_out_logged_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
