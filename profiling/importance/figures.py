@@ -9,13 +9,18 @@ from matplotlib.figure import Figure
 from profiling.importance.consistency import RELATIONS, Consistency
 from profiling.importance.scores import BlockScore, PartScores
 from profiling.profile_plots import STYLE
-from profiling.resampling import mean_intervals
+from profiling.resampling import Array, mean_intervals
 
 _SHOWN = tuple(score for score in BlockScore if score is not BlockScore.RANDOM)
+_OF_REMOVALS = (BlockScore.ACCURACY_DROP, BlockScore.NLL_INCREASE, BlockScore.KL)
+_PANELS_IN_A_ROW = 4
 
 
 def plot_comparison(name: str, parts: Sequence[PartScores], *, seed: int) -> Figure:
-    """Draw every score of every block on each part of a dataset, with intervals."""
+    """Draw every score of every block on each part of a dataset, with intervals.
+
+    Scores of removed blocks are on a logarithmic axis with a linear middle: one block may hide all others.
+    """
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(2, 3, figsize=(10, 5.4), sharex=True)
         for axis, score in zip(axes.flat, _SHOWN, strict=True):
@@ -25,11 +30,19 @@ def plot_comparison(name: str, parts: Sequence[PartScores], *, seed: int) -> Fig
                 (line,) = axis.plot(blocks, [interval.value for interval in intervals], marker="o", label=each.part)
                 low, high = ([interval.low for interval in intervals], [interval.high for interval in intervals])
                 axis.fill_between(blocks, low, high, color=line.get_color(), alpha=0.15, lw=0)
+            if score in _OF_REMOVALS:
+                means = np.concatenate([each.values[name][score].mean(axis=0) for each in parts])
+                axis.set_yscale("symlog", linthresh=_linear_to(means))
+                axis.yaxis.set_major_formatter("{x:g}")
             axis.set(title=_words(score))
         for axis in axes[1]:
             axis.set_xlabel("block")
+            axis.locator_params(axis="x", integer=True)
         axes[0, 0].legend()
-        figure.suptitle(f"{name}; {_samples(parts)}; band: 95 % interval over samples", fontsize=8)
+        figure.suptitle(
+            f"{name}; {_samples(parts)}\nband: 95 % interval over samples; upper row: logarithmic but around 0",
+            fontsize=8,
+        )
     return figure
 
 
@@ -54,19 +67,26 @@ def plot_scatter(score: BlockScore, parts: Sequence[PartScores]) -> Figure:
     """Draw each block's score on the first part against that on the last, a panel a dataset."""
     first, last = parts[0], parts[-1]
     with plt.style.context(STYLE):
-        figure, axes = plt.subplots(1, len(first.values), figsize=(2.6 * len(first.values), 2.8), squeeze=False)
-        for axis, name in zip(axes[0], first.values, strict=True):
+        columns = min(_PANELS_IN_A_ROW, len(first.values))
+        rows = -(-len(first.values) // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 0.4 + 2.4 * rows), squeeze=False)
+        for axis in axes.flat[len(first.values) :]:
+            axis.set_visible(False)
+        for axis, name in zip(axes.flat, first.values, strict=False):
             x, y = (each.values[name][score].mean(axis=0) for each in (first, last))
-            linear_to = float(np.median(np.abs([x, y]))) or 1.0  # logarithmic beyond, for blocks missed far more
+            linear_to = _linear_to(np.concatenate([x, y]))
             axis.set_xscale("symlog", linthresh=linear_to)
             axis.set_yscale("symlog", linthresh=linear_to)
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.tick_params(labelsize=6)
             axis.plot(x, y, "o")
             for block, (at_x, at_y) in enumerate(zip(x, y, strict=True)):
                 axis.annotate(str(block), (at_x, at_y), fontsize=6, xytext=(2, 2), textcoords="offset points")
             ends = [min(*x, *y), max(*x, *y)]
             axis.plot(ends, ends, color="black", lw=0.6)
             axis.set(title=name, xlabel=first.part, ylabel=last.part)
-        figure.suptitle(f"{_words(score)} of each block\n{_samples(parts)}", fontsize=8)
+        figure.suptitle(f"{_words(score)} of each block, logarithmic but around 0\n{_samples(parts)}", fontsize=8)
     return figure
 
 
@@ -98,6 +118,12 @@ def plot_correlations(found: Mapping[BlockScore, Consistency], parts: Sequence[P
             fontsize=8,
         )
     return figure
+
+
+def _linear_to(values: Array) -> float:
+    """Return where an axis turns logarithmic: the power of ten below the median of what is not zero."""
+    sizes = np.abs(values[values != 0])
+    return float(10.0 ** np.floor(np.log10(np.median(sizes)))) if len(sizes) else 1.0
 
 
 def _words(score: BlockScore) -> str:

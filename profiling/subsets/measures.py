@@ -23,7 +23,6 @@ from profiling.datasets.catalogue import dataset_entry
 from profiling.subsets.job import Measure
 from profiling.subsets.prepared import PreparedBatch, answer_log_probs
 
-
 SAMPLES_PER_GRADIENT: Final = 8
 
 
@@ -134,8 +133,9 @@ def hidden_states(subject: Subject, batch: PreparedBatch) -> Measured:
 def gradients(subject: Subject, batch: PreparedBatch) -> Measured:
     """Sum, over a block's weights, the size of gradient times weight, for the mean loss of a few samples at a time.
 
-    To first order this is how much the loss changes if each weight is set to zero (Molchanov et al., 2017). Gradients of
-    single samples would cost more than leaving out each block in turn; several at once are taken as by Ma et al. (2023).
+    To first order this is how much the loss changes if each weight is set to zero (Molchanov et al., 2017). Gradients
+    of single samples would cost yet more than leaving out each block in turn; several at once are taken as by Ma et al.
+    (2023).
     """
     blocks = [subject.model.language_model.blocks[index] for index in subject.setting.active_blocks]
     weights_by_block = [list(block.parameters()) for block in blocks]

@@ -151,10 +151,11 @@ def test_taylor_is_gradient_times_weight_of_the_mean_loss_of_a_few_samples(snaps
         losses.append(F.cross_entropy(logits[is_answer], example.labels[0][is_answer]))
     blocks = [the_subject.model.language_model.blocks[index] for index in FULL]
     weights_by_block = [list(block.parameters()) for block in blocks]
-    found_by_block = [torch.autograd.grad(torch.stack(losses).mean(), each, retain_graph=True) for each in weights_by_block]
+    loss = torch.stack(losses).mean()
+    found_by_block = [torch.autograd.grad(loss, weights, retain_graph=True) for weights in weights_by_block]
     expected = [
-        sum(float((gradient * weight.detach()).abs().sum()) for gradient, weight in zip(gradients, weights, strict=True))
-        for gradients, weights in zip(found_by_block, weights_by_block, strict=True)
+        sum(float((gradient * weight.detach()).abs().sum()) for gradient, weight in zip(of_block, weights, strict=True))
+        for of_block, weights in zip(found_by_block, weights_by_block, strict=True)
     ]
     assert found.shape == (1, len(FULL))
     assert found[0].tolist() == pytest.approx(expected, rel=1e-3)

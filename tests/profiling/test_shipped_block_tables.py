@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+import main
+from models.checkpoint import read_hf_config
+from models.config import MolmoConfig
+from models.knobs import own_grid
+from profiling.block_table import read_block_table
+from profiling.model_source import GridLevels
+from profiling.subsets.store import weights_digest
+
+ROOT = Path(main.__file__).parent
+TABLES = ROOT / "assets" / "block_tables"
+MODELS = {"molmoe_nano": "molmoe-nano", "molmoe_nano_elastic": "molmoe-nano-elastic"}
+
+
+def test_every_shipped_table_is_known_here() -> None:
+    assert {path.stem for path in TABLES.glob("*.json")} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_shipped_table_fits_the_shipped_model(name: str) -> None:
+    file = TABLES / f"{name}.json"
+    table = read_block_table(file)
+    assert table.model == f"assets/models/{MODELS[name]}"
+    folder = ROOT / table.model
+    assert table.weights == weights_digest(folder)
+    assert not table.random_weights
+    shape = read_hf_config(folder)
+    grid = GridLevels(block_table=str(file)).grid(MolmoConfig.from_hf(shape), own_grid(shape))
+    assert list(grid.blocks_by_count) == [8, 10, 12, 14, 16]
+    assert all(blocks[0] == 0 for blocks in grid.blocks_by_count.values())
