@@ -22,6 +22,7 @@ from profiling.adaptive.online_features import OnlineFeatures
 from profiling.adaptive.pace import Pace
 from profiling.adaptive.server import Server
 from profiling.checkpoint_file import load_estimator
+from profiling.controllers.measured_grid import full_setting
 from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.environment import collect_environment
 from profiling.model_source import DtypeName, GridLevels
@@ -192,6 +193,12 @@ class FinishedPolicy:
             model_shape=self.hf_config,
         )
 
+    def _full_setting(self, engine: EngineName) -> int | None:
+        """Return what a trained controller is overruled with where time is no matter; other choosers have their way."""
+        if not self.source.controller.endswith(_CHECKPOINT):
+            return None
+        return full_setting(self.decider.grid, self.environment(engine))
+
     def server(self) -> Server:
         """Make what answers requests, once the model is on its device."""
         source, device = self.source, self.device
@@ -210,6 +217,7 @@ class FinishedPolicy:
                 self.table,
                 stops_at_deadline=source.stops_at_deadline,
                 checks_time=source.checks_time,
+                full_setting=self._full_setting(engine.name),
                 pace=Pace() if source.tracks_pace else None,
             ),
             stops_at_deadline=source.stops_at_deadline,

@@ -57,25 +57,31 @@ class _Outlook(NamedTuple):
         expected: Times of all settings; ``None`` without a latency table.
         bound_ms_S: ``(settings,)`` how long each takes at most until what must be in time is there.
         bound_rest_ms_S: ``(settings,)`` how long it does once the image is encoded.
+        whole_ms_S: ``(settings,)`` how long each takes at most for a whole answer of the usual length.
+        whole_rest_ms_S: ``(settings,)`` how long it does once the image is encoded.
     """
 
     expected: Times | None
     bound_ms_S: Array
     bound_rest_ms_S: Array
+    whole_ms_S: Array
+    whole_rest_ms_S: Array
 
 
 class Chooser:
     """Let a controller choose among the settings that a bound on latency allows.
 
     With stopping between tokens, the first token must be expected in time; without, the last one of a usual answer.
-    Where no setting is, the cheapest is chosen and flagged. ``decides_twice`` says whether the controller is to be
-    asked again after the image.
+    Where no setting is, the cheapest is chosen and flagged; where even the full one is with its whole answer, there is
+    nothing to choose. ``decides_twice`` says whether the controller is to be asked again after the image.
 
     Args:
         decider: The controller.
         table: Expected times and kappas; without one every setting is allowed.
         stops_at_deadline: Whether answers are cut off at the deadline.
         checks_time: Whether the table rules settings out at all; without, the controller's word is law.
+        full_setting: Place of the setting that is taken, whatever the controller would like, where there is time for a
+            whole answer of it; ``None`` if there is none.
         pace: Follows how slow the machine is; where it takes twice as long as expected, half a budget is left to
             choose by. ``None`` takes the table's word.
 
@@ -90,6 +96,7 @@ class Chooser:
         *,
         stops_at_deadline: bool,
         checks_time: bool = True,
+        full_setting: int | None = None,
         pace: Pace | None = None,
     ) -> None:
         if table is not None and table.grid.settings() != decider.grid.settings():
@@ -100,6 +107,7 @@ class Chooser:
         self._table = table
         self._stops = stops_at_deadline
         self._checks_time = checks_time
+        self._full_setting = full_setting
         self._pace = pace
         self._num_settings = len(decider.grid.settings())
         self._no_values_S = np.full(self._num_settings, np.nan)
@@ -145,8 +153,10 @@ class Chooser:
         )
         outlook = self._outlook(known.vision_tokens_T)
         values_S = logits_BS.numpy()[0].astype(np.float64)
-        is_feasible_S = outlook.bound_ms_S * self._slowness <= budget_ms - elapsed_ms
-        return _pick(known, outlook.expected, values_S, is_feasible_S)
+        left_ms = (budget_ms - elapsed_ms) / self._slowness
+        return self._pick(
+            known, outlook.expected, values_S, outlook.bound_ms_S <= left_ms, outlook.whole_ms_S <= left_ms
+        )
 
     def after_image(self, choice: Choice, vision_BD: Tensor, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
@@ -166,11 +176,16 @@ class Chooser:
         )
         assert logits_BR is not None, "only a controller that decides twice is asked again"
         of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
-        values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
-        values_S[of_tier] = logits_BR.numpy()[0]
-        bound_ms_R = self._outlook(choice.known.vision_tokens_T).bound_rest_ms_S[of_tier]
-        is_feasible_S[of_tier] = bound_ms_R * self._slowness <= remaining_ms
-        return _pick(choice.known, choice.expected, values_S, is_feasible_S)
+        values_S, is_of_tier_S = self._no_values_S.copy(), self._nothing_S.copy()
+        values_S[of_tier], is_of_tier_S[of_tier] = logits_BR.numpy()[0], True
+        outlook, left_ms = self._outlook(choice.known.vision_tokens_T), remaining_ms / self._slowness
+        return self._pick(
+            choice.known,
+            choice.expected,
+            values_S,
+            is_of_tier_S & (outlook.bound_rest_ms_S <= left_ms),
+            is_of_tier_S & (outlook.whole_rest_ms_S <= left_ms),
+        )
 
     def token_bound_ms(self, choice: Choice) -> float:
         """Return how long one more token of the chosen setting takes at most, as far as is known; 0 if nothing is."""
@@ -193,28 +208,42 @@ class Chooser:
     def _outlook_of(self, vision_tokens_T: tuple[int, ...]) -> _Outlook:
         expected = None if self._table is None else self._table.expected(vision_tokens_T)
         if self._table is None or expected is None or not self._checks_time:
-            nothing_is_late = np.full(self._num_settings, -math.inf)
-            return _Outlook(expected, nothing_is_late, nothing_is_late)
+            never_S = np.full(self._num_settings, math.inf)
+            return _Outlook(expected, -never_S, -never_S, never_S, never_S)
         kappa = self._table.kappa
-        if self._stops:
-            first_token_ms_S = expected.first_token_ms * kappa.first_token_ms
-            return _Outlook(expected, first_token_ms_S, expected.prefill_ms * kappa.prefill_ms)
+        whole_ms_S = expected.total_ms * kappa.total_ms
         rest_ms_S = expected.total_ms - expected.first_token_ms + expected.prefill_ms
-        return _Outlook(expected, expected.total_ms * kappa.total_ms, rest_ms_S * kappa.total_ms)
+        whole_rest_ms_S = rest_ms_S * kappa.total_ms
+        if not self._stops:
+            return _Outlook(expected, whole_ms_S, whole_rest_ms_S, whole_ms_S, whole_rest_ms_S)
+        first_token_ms_S = expected.first_token_ms * kappa.first_token_ms
+        prefill_ms_S = expected.prefill_ms * kappa.prefill_ms
+        return _Outlook(expected, first_token_ms_S, prefill_ms_S, whole_ms_S, whole_rest_ms_S)
 
+    def _pick(
+        self,
+        known: Known,
+        expected: Times | None,
+        values_S: Array,
+        is_feasible_S: NDArray[np.bool_],
+        is_whole_S: NDArray[np.bool_],
+    ) -> Choice:
+        """Take the full setting if its whole answer fits, else the most valued feasible setting.
 
-def _pick(known: Known, expected: Times | None, values_S: Array, is_feasible_S: NDArray[np.bool_]) -> Choice:
-    """Take the most valued feasible setting; where none is, the cheapest that has a value, flagged."""
-    best = int(np.where(is_feasible_S, values_S, -np.inf).argmax())
-    is_infeasible = not is_feasible_S[best]
-    if is_infeasible:
-        assert expected is not None, "without expectations everything is feasible"
-        best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
-    return Choice(
-        setting=best,
-        is_infeasible=is_infeasible,
-        known=known,
-        expected=expected,
-        values_S=values_S,
-        is_feasible_S=is_feasible_S,
-    )
+        Where none is feasible, the cheapest that has a value is taken, flagged.
+        """
+        best = int(np.where(is_feasible_S, values_S, -np.inf).argmax())
+        is_infeasible = not is_feasible_S[best]
+        if is_infeasible:
+            assert expected is not None, "without expectations everything is feasible"
+            best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
+        elif self._full_setting is not None and is_whole_S[self._full_setting]:
+            best = self._full_setting
+        return Choice(
+            setting=best,
+            is_infeasible=is_infeasible,
+            known=known,
+            expected=expected,
+            values_S=values_S,
+            is_feasible_S=is_feasible_S,
+        )

@@ -108,6 +108,8 @@ def _measure(evaluations: Evaluations, console: Console, jobs_of_parts: Sequence
     cost = sum((outcome.cost for outcomes in measured for outcome in outcomes), NO_COST)
     rate_per_s = cost.forward_passes / cost.seconds
     console.print(f"{cost.forward_passes} forward passes of batches in {cost.seconds:.1f} s, {rate_per_s:.1f} a second")
+    if cost.peak_memory_mib:
+        console.print(f"most memory of a GPU: {cost.peak_memory_mib:,.0f} MiB")
     return measured
 
 

@@ -73,6 +73,8 @@ def importance_table(part: PartScores, *, seed: int) -> Table:
     rows.append(("forward passes", *(str(part.costs[score].forward_passes) for score in BlockScore)))
     rows.append(("backward passes", *(str(part.costs[score].backward_passes) for score in BlockScore)))
     rows.append(("seconds", *(f"{part.costs[score].seconds:.1f}" for score in BlockScore)))
+    if any(cost.peak_memory_mib for cost in part.costs.values()):
+        rows.append(("most memory (MiB)", *(f"{part.costs[score].peak_memory_mib:,.0f}" for score in BlockScore)))
     samples = len(next(iter(part.values.values()))[BlockScore.RANDOM])
     return Table(
         columns=("block", *BlockScore),

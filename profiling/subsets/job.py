@@ -76,17 +76,20 @@ class Cost:
         backward_passes: Gradients of such calls.
         seconds: Time of the job alone; loading the model, encoding images and the whole model's own distributions are
             done once for all jobs and not counted.
+        peak_memory_mib: Most memory of a GPU that tensors took, weights and kept samples included; 0 on a CPU.
     """
 
     forward_passes: int
     backward_passes: int
     seconds: float
+    peak_memory_mib: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             forward_passes=self.forward_passes + other.forward_passes,
             backward_passes=self.backward_passes + other.backward_passes,
             seconds=self.seconds + other.seconds,
+            peak_memory_mib=max(self.peak_memory_mib, other.peak_memory_mib),
         )
 
 

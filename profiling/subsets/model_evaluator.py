@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from models.checkpoint import snapshot_directory
@@ -23,6 +24,7 @@ from profiling.subsets.prepared import MemoryBudget, Preparation, PreparedSample
 from profiling.subsets.retry import clean_memory
 
 _BYTES_PER_GIB: Final = 2**30
+_BYTES_PER_MIB: Final = 2**20
 
 ReadSamples = Callable[[Part, int], Mapping[str, list[Sample]]]
 """Gives so many samples of each dataset's part."""
@@ -114,11 +116,13 @@ class ModelEvaluator:
         """See ``SubsetEvaluator``."""
         setting = replace(self._subject.setting, active_blocks=job.blocks, experts=job.experts)
         subject = replace(self._subject, setting=self._subject.model.checked(setting))
-        cost = NO_COST
+        cost, device = NO_COST, self._subject.model.language_model.head.weight.device
         values: dict[str, dict[str, NDArray[np.float64]]] = {}
         for name, batches in self._samples(job).items():
             parts: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
             for batch in batches:
+                if device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats(device)
                 start = perf_counter()
                 measured = MEASURES[job.measure](subject, batch)
                 for quantity, value in measured.values.items():
@@ -127,6 +131,7 @@ class ModelEvaluator:
                     forward_passes=measured.forward_passes,
                     backward_passes=measured.backward_passes,
                     seconds=perf_counter() - start,
+                    peak_memory_mib=_peak_memory_mib(device),
                 )
             values[name] = {quantity: np.concatenate(found) for quantity, found in parts.items()}
         return Outcome(values=values, cost=cost)
@@ -152,3 +157,7 @@ class ModelEvaluator:
                 for name, members in self._read_samples(job.part, job.num_samples).items()
             }
         return self._prepared[job.num_samples]
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated(device) / _BYTES_PER_MIB if device.type == "cuda" else 0.0

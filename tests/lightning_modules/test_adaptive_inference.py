@@ -4,9 +4,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import main
+from lightning_modules.adaptive_inference import AdaptiveInferenceModule
 from profiling.adaptive.pace import Pace
 from profiling.adaptive.server import Server
 from profiling.controllers.outcomes import read_outcomes
@@ -52,6 +54,8 @@ def test_a_trained_controller_is_run_end_to_end(kind: str, capsys: pytest.Captur
     assert len(found) == 8
     assert found.groupby("budget_ms").sample_id.nunique().to_dict() == {40.0: 4, 1e6: 4}
     assert (found.latency_ms > found.prefill_ms + found.controller_ms + found.features_ms).all()
+    ample = found[found.budget_ms == 1e6]
+    assert set(zip(ample.tier, ample.top_k, ample.num_active_blocks, strict=True)) == {("high", 2, 3)}
     totals = json.loads((OUT / "totals.json").read_text())
     assert [each["budget_ms"] for each in totals["totals"]] == [40.0, 1e6, None]
     assert totals["totals"][1]["adherence"]["value"] == 1.0
@@ -63,6 +67,16 @@ def test_a_trained_controller_is_run_end_to_end(kind: str, capsys: pytest.Captur
     assert "Clopper-Pearson" in capsys.readouterr().out
     assert (OUT / "totals.md").exists()
     assert (OUT / "totals.tex").exists()
+
+
+def test_a_policy_is_read_on_the_cpu_wherever_the_trainer_makes_tensors() -> None:
+    module = AdaptiveInferenceModule(
+        str(OUT), snapshot=SNAPSHOT, controller=write_controller("supervised"), profile=[PROFILE]
+    )
+    with torch.device("meta"):
+        module.configure_model()
+    assert module.molmo is not None
+    assert module.molmo.language_model.head.weight.device == torch.device("cpu")
 
 
 def test_a_run_goes_on_where_it_stopped_and_measures_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:

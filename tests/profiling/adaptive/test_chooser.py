@@ -99,6 +99,29 @@ def test_where_nothing_is_feasible_the_cheapest_is_chosen_and_flagged() -> None:
     assert chosen(1000.0, kappa=math.inf) == (0, True)  # too few were measured to bound anything
 
 
+def test_where_the_whole_answer_of_the_full_setting_fits_there_is_nothing_to_choose() -> None:
+    factors = replace(table().kappa, total_ms=np.full(6, 2.0))
+    chooser = Chooser(Likes(), replace(table(), kappa=factors), stops_at_deadline=True, full_setting=0)
+    found = [chooser.before_image(KNOWN, budget_ms=budget_ms, elapsed_ms=5.0) for budget_ms in (14.9, 40.9, 41.0, 99.0)]
+    assert [(choice.setting, choice.is_infeasible) for choice in found] == [
+        (0, True),
+        (2, False),
+        (0, False),
+        (0, False),
+    ]
+    free = Chooser(Likes(), table(), stops_at_deadline=True, full_setting=0, checks_time=False)
+    assert free.before_image(KNOWN, budget_ms=99.0, elapsed_ms=5.0).setting == 5
+
+
+def test_the_second_decision_takes_the_full_setting_too_if_it_is_of_the_tier() -> None:
+    chooser = Chooser(Likes(asks_again=True), table(), stops_at_deadline=True, full_setting=5)
+    before = chooser.before_image(KNOWN, budget_ms=62.0, elapsed_ms=0.0)
+    found = [chooser.after_image(before, torch.zeros(1, 3), remaining_ms=left_ms).setting for left_ms in (37.9, 38.0)]
+    assert (before.setting, found) == (5, [4, 5])
+    low = chooser.before_image(KNOWN, budget_ms=15.0, elapsed_ms=0.0)
+    assert chooser.after_image(low, torch.zeros(1, 3), remaining_ms=99.0).setting == 0
+
+
 def test_a_controller_that_is_not_to_be_ruled_out_anything_has_its_way() -> None:
     chooser = Chooser(Likes(), table(), stops_at_deadline=True, checks_time=False)
     choice = chooser.before_image(KNOWN, budget_ms=1.0, elapsed_ms=0.0)
