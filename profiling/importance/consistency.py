@@ -179,7 +179,7 @@ def correlate(first_RK: Array, second_RK: Array) -> Array:
 
 
 def rank_correlation(first_SK: Array, second_SK: Array, *, seed: int) -> Interval | None:
-    """Correlate the ranks of two scores of the same samples; a draw takes the same of both if they have equally many."""
+    """Correlate the ranks of two scores of the same samples; a draw takes the same of both if they have as many."""
     draws = [_ranks(resampled_means(values_SK, seed=seed)) for values_SK in (first_SK, second_SK)]
     means = [_ranks(values_SK.mean(axis=0, keepdims=True)) for values_SK in (first_SK, second_SK)]
     return percentile_interval(float(correlate(*means)[0]), correlate(*draws))
