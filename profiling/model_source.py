@@ -1,5 +1,6 @@
 """Which model to run, and which levels of its knobs: what commands take as arguments."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ import torch
 from models.checkpoint import load_molmo, random_molmo, read_hf_config, snapshot_directory
 from models.config import MolmoConfig, released_hf_config
 from models.engine import EngineName
-from models.knobs import MOLMOE_1B_GRID, ExpertCounts, KnobGrid, Tier, spread_blocks
+from models.knobs import MOLMOE_1B_GRID, ExpertCounts, KnobGrid, Tier, own_grid, spread_blocks
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
@@ -18,6 +19,9 @@ from profiling.block_table import read_block_table
 from profiling.environment import collect_environment
 from profiling.level_table import read_level_table
 from profiling.schema import Environment
+from profiling.subsets.store import weights_digest
+
+_log = logging.getLogger(__name__)
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -99,6 +103,26 @@ class GridLevels:
     num_active_blocks: tuple[int, ...] | None = None
     block_table: str | None = None
     level_table: str | None = None
+
+    def grid_of(self, model: ModelSource) -> KnobGrid:
+        """Build the grid for a model, and warn of tables that were made for other weights.
+
+        Raises:
+            ValueError: If the model cannot be read, has not as many blocks or experts, or a table is of another shape.
+        """
+        hf_config = model.hf_config()
+        tables = {
+            "block_table": self.block_table and read_block_table(self.block_table),
+            "level_table": self.level_table and read_level_table(self.level_table),
+        }
+        weights = "" if model.random_weights else weights_digest(snapshot_directory(model.name))
+        for name, table in tables.items():
+            if table and table.weights != weights:
+                _log.warning(
+                    "%s: %s was made for other weights, those of %s: other models miss other blocks and experts",
+                    *(name, getattr(self, name), table.model),
+                )
+        return self.grid(MolmoConfig.from_hf(hf_config, source=model.name), own_grid(hf_config, source=model.name))
 
     def grid(self, config: MolmoConfig, own: KnobGrid | None = None) -> KnobGrid:
         """Build the grid for a model.

@@ -10,9 +10,8 @@ import matplotlib.pyplot as plt
 import torch
 from rich.console import Console
 
-from models.config import MolmoConfig
 from models.engine import EngineName
-from models.knobs import Tiling, own_grid
+from models.knobs import Tiling
 from profiling.files import switched_on, written_whole
 from profiling.jsonl import drop_cut_line, existing_keys
 from profiling.model_source import GridLevels, ModelSource
@@ -68,11 +67,9 @@ class Sweep:
 
     def plan(self) -> Plan:
         """Lay out the measurements."""
-        hf_config, name = self.model.hf_config(), self.model.name
-        config = MolmoConfig.from_hf(hf_config, source=name)
         return Plan(
             requests=self._requests(),
-            grid=self.levels.grid(config, own_grid(hf_config, source=name)),
+            grid=self.levels.grid_of(self.model),
             repeats=self.repeats,
             tiling=self.tiling,
             settings_per_request=self.settings_per_request,

@@ -10,8 +10,7 @@ import torch
 from rich.console import Console
 
 from models.checkpoint import snapshot_directory
-from models.config import MolmoConfig
-from models.knobs import KnobGrid, own_grid
+from models.knobs import KnobGrid
 from profiling.answer_grid.asking import ask_grid
 from profiling.answer_grid.rows import answer_table
 from profiling.datasets.image_split import Part
@@ -62,8 +61,7 @@ class Inquiry:
 
     def knob_grid(self) -> KnobGrid:
         """Return the settings."""
-        hf_config, name = self.model.hf_config(), self.model.name
-        return self.levels.grid(MolmoConfig.from_hf(hf_config, source=name), own_grid(hf_config, source=name))
+        return self.levels.grid_of(self.model)
 
 
 def answer_grid(
