@@ -57,6 +57,8 @@ def _print_within_budget(answer: Answer, console: Console) -> None:
     }
     if served.is_infeasible:
         lines["note"] = "no setting was expected in time, so the cheapest one ran"
+    if choice.is_overruled:
+        lines["note"] = "there was time for the full setting, so it ran"
     _print_lines(lines, console)
     _print_times(_parts_ms(served), console)
     _print_candidates(answer, choice, console)

@@ -29,6 +29,7 @@ class Choice:
     Args:
         setting: Place in ``KnobGrid.settings``.
         is_infeasible: Whether no setting was expected in time, so that this is the cheapest one.
+        is_overruled: Whether there was time for the full setting, whatever the controller thought.
         known: What was known of the request.
         expected: Times of all settings for it, without margin; ``None`` without a latency table.
         values_S: ``(settings,)`` what the controller thought of each, last; NaN where it was not asked.
@@ -37,6 +38,7 @@ class Choice:
 
     setting: int
     is_infeasible: bool
+    is_overruled: bool
     known: Known
     expected: Times | None
     values_S: Array
@@ -233,15 +235,16 @@ class Chooser:
         Where none is feasible, the cheapest that has a value is taken, flagged.
         """
         best = int(np.where(is_feasible_S, values_S, -np.inf).argmax())
-        is_infeasible = not is_feasible_S[best]
+        is_infeasible, is_overruled = not is_feasible_S[best], False
         if is_infeasible:
             assert expected is not None, "without expectations everything is feasible"
             best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
         elif self._full_setting is not None and is_whole_S[self._full_setting]:
-            best = self._full_setting
+            best, is_overruled = self._full_setting, True
         return Choice(
             setting=best,
             is_infeasible=is_infeasible,
+            is_overruled=is_overruled,
             known=known,
             expected=expected,
             values_S=values_S,

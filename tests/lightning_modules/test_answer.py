@@ -16,7 +16,7 @@ from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
 from profiling.datasets.catalogue import read_dataset
 from profiling.schema import ProfileRecord
-from tests.adaptive_world import PROFILE, write_world_of_small_model
+from tests.adaptive_world import PROFILE, write_controller, write_world_of_small_model
 from tests.patched_clock import patch_clock
 from tests.small_vlm import write_small_snapshot
 
@@ -152,6 +152,14 @@ def test_within_a_budget_the_controller_chooses_and_says_what_was_next(capsys: p
     assert "margin 0% of the budget kept back" in lines
     assert "chosen, and next in line" in text
     assert sum(line.startswith("tier ") for line in lines) == 5  # the chosen one and four more
+
+
+def test_that_a_trained_controller_was_overruled_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write_world_of_small_model()
+    predict_within("100000", "--model.init_args.controller", write_controller("supervised"))
+    text = capsys.readouterr().out
+    assert "note there was time for the full setting, so it ran" in " ".join(text.split())
+    assert "tier high, top_k 2, 3 active blocks" in text
 
 
 def test_where_nothing_is_feasible_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
