@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import matplotlib.pyplot as plt
+import torch
 from rich.console import Console
 
 from models.checkpoint import snapshot_directory
@@ -72,6 +73,8 @@ def levels(
         RuntimeError: If a measurement failed as often as it may.
     """
     console = Console()
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)  # this process cuts pictures and takes the times
     evaluated.data.check_parts_differ()
     measurement = Measurement(
         evaluated=evaluated,

@@ -62,9 +62,13 @@ class Measurement:
     def vision_share(self) -> float:
         """Return the share of vision tokens among the tokens of the prompts that are chosen by."""
         num_vision = num_tokens = 0
-        for prompt in self._prompts(SEARCH_PART, self.num_samples[SEARCH_PART], "cpu"):
-            num_vision += int(prompt.num_vision_tokens)
-            num_tokens += int(prompt.num_tokens)
+        num_samples = self.num_samples[SEARCH_PART]
+        num_prompts = num_samples * len(self.evaluated.data.dataset_names)
+        with counted(self.console, "share of vision tokens", num_prompts) as advance:
+            for prompt in self._prompts(SEARCH_PART, num_samples, "cpu"):
+                num_vision += int(prompt.num_vision_tokens)
+                num_tokens += int(prompt.num_tokens)
+                advance()
         return num_vision / num_tokens
 
     def losses(self, counts: Sequence[int]) -> dict[Kind, NDArray[np.float64]]:
