@@ -61,11 +61,7 @@ class Report:
 
     def summary(self) -> Table:
         """Return the table's main columns, narrow enough for a screen."""
-        table = self.table()
-        places = [table.columns.index(name) for name in _SUMMARY]
-        rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
-        columns = tuple(name.partition(" [")[0] for name in _SUMMARY)
-        return Table(columns=columns, rows=rows, caption=table.caption)
+        return self.table().narrowed(_SUMMARY)
 
     def budget_table(self, name: str) -> Table:
         """Return one policy's results, budget by budget."""

@@ -147,10 +147,7 @@ def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
 
 def summary(table: Table) -> Table:
     """Return the table without its intervals and static settings, narrow enough for a screen."""
-    places = [place for place, column in enumerate(table.columns) if column != "static setting"]
-    rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
-    columns = tuple(table.columns[place].partition(" [")[0] for place in places)
-    return Table(columns=columns, rows=rows, caption=table.caption)
+    return table.narrowed([column for column in table.columns if column != "static setting"])
 
 
 def _image_counts(outcomes: Outcomes, *, seed: int) -> NDArray[np.int64]:
