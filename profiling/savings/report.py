@@ -137,7 +137,7 @@ def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
                 f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
                 _percent(saving.median_saved),
                 _percent(saving.mean_saved),
-                _signed(saving.accuracy_gained),
+                saving.accuracy_gained.signed(),
             )
             for saving in savings
         ),
@@ -165,7 +165,3 @@ def _interval(values_R: Array) -> Interval:
 
 def _percent(interval: Interval) -> str:
     return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
