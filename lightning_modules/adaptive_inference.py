@@ -19,7 +19,7 @@ from profiling.adaptive.report import AdaptiveReport, reference_goodputs
 from profiling.adaptive.request import BudgetedRequest
 from profiling.adaptive.served import Served
 from profiling.adaptive.server import Server
-from profiling.adaptive.totals import MANY_BUDGETS, Totals
+from profiling.adaptive.totals import Totals, shared_budgets_ms
 from profiling.promises.adaptive_margin import AdaptiveMargin
 from profiling.promises.drift import DriftAlarm
 from profiling.schema import Environment
@@ -151,10 +151,9 @@ class AdaptiveInferenceModule(LightningModule):
 
     def _report(self) -> AdaptiveReport:
         rows = list(self._journal.served.values())
-        budgets_ms = sorted({row.budget_ms for row in rows})
-        parts = self._policy.parts
+        budgets_ms, parts = shared_budgets_ms(rows), self._policy.parts
         references: Mapping[str, list[float]] = {}
-        if parts and len(budgets_ms) <= MANY_BUDGETS:
+        if parts and budgets_ms:
             references = reference_goodputs(parts["train"], parts["test"], budgets_ms)
         return AdaptiveReport(
             rows=rows, policy=_name(self.source), subject=_subject(self._environment), references=references
