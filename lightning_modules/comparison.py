@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Protocol, cast
@@ -77,6 +79,7 @@ def compare_controllers(
     shared: list[str],
     seeds: list[int],
     curves: list[str],
+    processes: int = 1,
     seed: int = 42,
 ) -> None:
     """Train every controller over several seeds, and compare them with every baseline and oracle on one split.
@@ -97,26 +100,54 @@ def compare_controllers(
         shared: Config files that every recipe ends with.
         seeds: One fit of each.
         curves: Recipes whose learning curves are drawn.
+        processes: How many fits are trained at once; as many as there are cores is sensible.
         seed: Of random baselines, oracles and resamplings.
 
     Raises:
         ValueError: If a config or a result is bad, recipes differ in their data, or a curve is of none.
     """
     _check([recipe.name for recipe in recipes], seeds, curves)
+    if processes < 1:
+        raise ValueError(f"processes: must be 1 or more, got {processes}")
     console = Console()
-    fits: dict[str, list[Fit]] = {}
+    wanted = [
+        _Wanted(recipe.name, (*recipe.configs, *shared), number, fits_dir / recipe.name / f"seed_{number}.json")
+        for recipe in recipes
+        for number in seeds
+    ]
     with _quiet(), progress_bar(console) as progress:
-        task = progress.add_task("fitting", total=len(recipes) * len(seeds))
-        for recipe in recipes:
-            configs = [*recipe.configs, *shared]
-            fits[recipe.name] = []
-            for number in seeds:
-                progress.update(task, description=f"{recipe.name}, seed {number}")
-                path = fits_dir / recipe.name / f"seed_{number}.json"
-                fits[recipe.name].append(_fit(build, recipe.name, configs, seed=number, path=path))
-                progress.advance(task)
-        data = cast("ComparisonData", build(_words([*recipes[0].configs, *shared], seeds[0])).datamodule)
+        task = progress.add_task("fitting", total=len(wanted))
+        found = _trained(build, wanted, processes=processes, advance=lambda: progress.advance(task))
+        data = cast("ComparisonData", build(_words(wanted[0].configs, seeds[0])).datamodule)
+    fits = {recipe.name: [fit for fit in found if fit.row == recipe.name] for recipe in recipes}
     _write(fits, data, output_dir, curves=curves, seed=seed, console=console)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A fit that the comparison needs: what it is of, and where it is kept."""
+
+    row: str
+    configs: tuple[str, ...]
+    seed: int
+    path: Path
+
+
+def _trained(build: Build, wanted: Sequence[_Wanted], *, processes: int, advance: Callable[[], None]) -> list[Fit]:
+    """Return all fits, those that are there and those that are not, which are trained in turn or side by side."""
+    found: list[Fit] = []
+    train = partial(_fit, build)
+    if processes == 1:
+        for each in map(train, wanted):
+            found.append(each)
+            advance()
+        return found
+    # A fresh interpreter for each process: a fork would share what torch's threads hold.
+    with get_context("spawn").Pool(processes) as pool:
+        for each in pool.imap(train, wanted):
+            found.append(each)
+            advance()
+    return found
 
 
 def _check(names: Sequence[str], seeds: Sequence[int], curves: Sequence[str]) -> None:
@@ -134,13 +165,20 @@ def _words(configs: Sequence[str], seed: int) -> list[str]:
     return [*named, *(f"--{name}={seed}" for name in seeded)]
 
 
-def _fit(build: Build, row: str, configs: Sequence[str], *, seed: int, path: Path) -> Fit:
+def _fit(build: Build, wanted: _Wanted) -> Fit:
     """Return a fit that is there, or train it."""
-    recipe = _digest(configs)
-    if path.exists():
-        return read_fit(path, recipe=recipe)
-    root = path.with_suffix("")
-    cli = build([*_words(configs, seed), f"--trainer.default_root_dir={root}"])
+    recipe = _digest(wanted.configs)
+    if wanted.path.exists():
+        return read_fit(wanted.path, recipe=recipe)
+    with _quiet():
+        fit = _train(build, wanted, recipe)
+    fit.write(wanted.path)
+    return fit
+
+
+def _train(build: Build, wanted: _Wanted, recipe: str) -> Fit:
+    root = wanted.path.with_suffix("")
+    cli = build([*_words(wanted.configs, wanted.seed), f"--trainer.default_root_dir={root}"])
     trainer, module = cli.trainer, cli.model
     curve = _Curve()
     cast("list[Callback]", trainer.callbacks).append(curve)  # type: ignore[attr-defined]
@@ -150,9 +188,9 @@ def _fit(build: Build, row: str, configs: Sequence[str], *, seed: int, path: Pat
     (reached,) = trainer.test(module, datamodule=cli.datamodule, ckpt_path="best", verbose=False)
     batches = cast("list[Tensor]", trainer.predict(module, datamodule=cli.datamodule, ckpt_path="best"))
     budgets_ms = cast("ComparisonData", cli.datamodule).budgets_ms
-    fit = Fit(
-        row=row,
-        seed=seed,
+    return Fit(
+        row=wanted.row,
+        seed=wanted.seed,
         recipe=recipe,
         budgets_ms=budgets_ms,
         chosen=torch.cat(batches).reshape(len(budgets_ms), -1).tolist(),
@@ -161,8 +199,6 @@ def _fit(build: Build, row: str, configs: Sequence[str], *, seed: int, path: Pat
         best_accuracy={part: reached[f"test/best_accuracy/{part}"] for part in PARTS},
         seconds=seconds,
     )
-    fit.write(path)
-    return fit
 
 
 def _digest(configs: Sequence[str]) -> str:

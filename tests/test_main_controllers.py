@@ -315,6 +315,21 @@ def test_controllers_are_compared_and_a_second_start_trains_nothing(
     )
 
 
+@pytest.mark.slow
+def test_fits_side_by_side_are_those_in_turn(small_world: Path) -> None:
+    recipe = {"name": "exact", "configs": [str(CONFIGS / "supervised_controller/default.yaml")]}
+    for processes in (1, 2):
+        folders = {"fits_dir": f"fits_{processes}", "output_dir": f"compared_{processes}"}
+        main.cli_main(_compare(small_world, recipes=[recipe], processes=processes, **folders))
+    in_turn, side_by_side = (
+        [json.loads(path.read_text()) for path in sorted(Path(f"fits_{processes}").rglob("seed_*.json"))]
+        for processes in (1, 2)
+    )
+    assert len(in_turn) == 2
+    for one, other in zip(in_turn, side_by_side, strict=True):
+        assert {**one, "seconds": 0.0} == {**other, "seconds": 0.0}
+
+
 def test_the_shipped_comparison_names_configs_that_are_there() -> None:
     content = yaml.safe_load((CONFIGS / "compare_controllers.yaml").read_text())
     for recipe in content["recipes"]:
