@@ -135,7 +135,7 @@ class ControllerModule(LightningModule, ABC):
         """Log the epoch's means, and move the schedule on, which Lightning leaves to modules that step themselves."""
         means = {name: torch.stack(values).mean() for name, values in self._told.items()}
         self._told = {}
-        self.log_dict(keyed("train", means), sync_dist=True)
+        self.log_dict(keyed("train", means | self.reward.diagnostics()), sync_dist=True)
         schedulers = self.lr_schedulers() or []
         scheduler: LRScheduler
         for scheduler in schedulers if isinstance(schedulers, Sequence) else [schedulers]:
