@@ -189,7 +189,10 @@ def test_a_fit_ends_with_its_report_and_its_checkpoint_is_tested_again(
     words = words_of("two_stage_controller/default.yaml", small_world=small_world)
     main.cli_main(["fit", *words])
     report = Path("runs/version_0/report")
-    names = {"controllers.json", "controllers.md", "controllers.tex", "goodput.png", "tier_confusion.png", "levels.png"}
+    names = {
+        *("controllers.json", "controllers.md", "controllers.tex", "goodput.png", "by_budget.md", "by_budget.tex"),
+        *("tier_confusion.png", "tier_confusion_by_budget.png", "levels.png"),
+    }
     assert {path.name for path in report.iterdir()} == names
     assert re.search(r"oracle_realised +\d\.\d{3} +(better|tie)", capsys.readouterr().out)
     first = json.loads((report / "controllers.json").read_text())

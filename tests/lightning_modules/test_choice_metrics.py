@@ -74,7 +74,7 @@ def test_labels_go_to_the_best_mean_accuracy_and_ties_are_told_apart(batch: Cont
 
 def test_every_knob_and_regret_are_told_budget_by_budget(batch: ControllerBatch) -> None:
     found = measured([3, 2, 0], batch)
-    # In 10 ms the label is low/2, and no other setting is as good; in 40 ms it is high/2, and low/2 and high/1 are, too.
+    # In 10 ms the label is low/2, and nothing else is as good; in 40 ms it is high/2, and low/2 and high/1 are as good.
     label = {name: found[f"label_accuracy/{name}"] for name in ("tier/at_10_ms", "top_k/at_10_ms")}
     assert label == {"tier/at_10_ms": 0, "top_k/at_10_ms": 1}
     label = {name: found[f"label_accuracy/{name}"] for name in ("tier/at_40_ms", "top_k/at_40_ms")}
