@@ -30,7 +30,6 @@ def batch_of(accuracy: list[list[float]], latency_ms: list[list[float]], budget_
         latency_ms_BS=torch.tensor(latency_ms),
         is_measured_BS=torch.ones(num, 4, dtype=torch.bool),
         vision_done_ms_BT=torch.zeros(num, 2),
-        dataset_B=torch.zeros(num, dtype=torch.int64),
         sample_B=torch.arange(num),
     )
 
