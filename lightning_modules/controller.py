@@ -267,6 +267,11 @@ def join_features(kinds: Sequence[str], known: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([nothing, *(known[kind] for kind in kinds)], dim=-1)
 
 
+def join_early(kinds: Sequence[str], free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+    """Return what is read before the image is cut, ``(batch, features)``."""
+    return join_features(kinds, {"free": free_BF, "question": question_BD, "glance": glance_BD})
+
+
 def _grid_of(facts: ProfileFacts) -> KnobGrid:
     grid = own_grid({GRID_KEY: facts["knob_grid"]}, source="profile_facts")
     assert grid is not None, "the key is there"
