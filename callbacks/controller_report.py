@@ -8,13 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, distributed
 
 from profiling.controllers.baselines import choices_of, fit_baselines
 from profiling.controllers.batch import ControllerBatch
-from profiling.controllers.choice_plots import plot_levels, plot_tier_confusion, tier_confusion
+from profiling.controllers.by_budget import by_budget_table, falls_in_words
+from profiling.controllers.choice_plots import (
+    plot_levels,
+    plot_tier_confusion,
+    tier_confusion,
+    tier_confusion_by_budget,
+)
 from profiling.controllers.outcomes import Codes
 from profiling.controllers.report import Report, make_report
 from profiling.controllers.requests import Requests
@@ -47,8 +54,10 @@ class ControllerReport(Callback):
     """Collect the settings chosen in a test and report them beside those of baselines and oracles.
 
     All learn from the same training samples and are judged by the same runs of the same samples. Writes the report's
-    files, ``tier_confusion.png`` and ``levels.png`` into the folder ``report`` of the run, and prints the table's
-    main columns. The module's ``test_step`` must return the chosen settings.
+    files, ``by_budget.md`` and ``.tex``, and the figures ``tier_confusion``, ``tier_confusion_by_budget`` and
+    ``levels`` into the folder ``report`` of the run, shows the figures in TensorBoard, and prints the table's main
+    columns and the one by budget. The module must be a ``ControllerModule``, or log and return in its tests what one
+    does.
 
     Args:
         seed: Of random choices, trees and resamplings.
@@ -93,9 +102,18 @@ class ControllerReport(Callback):
             choices, parts["test"].outcomes, budgets_ms, reference=CONTROLLER, subject=subject, seed=self._seed
         )
         report.write(folder)
-        _write_figures(report, chosen_GN, budgets_ms, folder)
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        falls = falls_in_words(chosen_GN, report.outcomes, budgets_ms, seed=self._seed)
+        by_budget = by_budget_table(logged, budgets_ms, caption=falls)
+        by_budget.write(folder / "by_budget")
+        figures = _figures(report, chosen_GN, budgets_ms)
+        _write_figures(figures, folder)
+        _log_figures(figures, trainer)
+        for figure in figures.values():
+            plt.close(figure)
         console = Console()
-        report.summary().show(console)
+        for table in (report.summary(), by_budget):
+            table.show(console)
         console.print(f"report written to {folder}")
 
     def _gathered(self) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -120,14 +138,27 @@ def codes_of(chosen: Sequence[tuple[Tensor, Tensor, Tensor]], budgets_ms: Sequen
     return chosen_GN
 
 
-def _write_figures(report: Report, chosen_GN: Codes, budgets_ms: Sequence[float], folder: Path) -> None:
-    tiers = [tier.name for tier in report.outcomes.grid.tiers]
-    counts = tier_confusion(chosen_GN, report.outcomes, budgets_ms)
-    figures: dict[str, Figure] = {
-        "tier_confusion": plot_tier_confusion(counts, tiers, caption=report.subject),
-        "levels": plot_levels(chosen_GN, report.outcomes, budgets_ms, caption=report.subject),
+def _figures(report: Report, chosen_GN: Codes, budgets_ms: Sequence[float]) -> dict[str, Figure]:
+    outcomes, caption = report.outcomes, report.subject
+    tiers = [tier.name for tier in outcomes.grid.tiers]
+    by_dataset = tier_confusion(chosen_GN, outcomes, budgets_ms)
+    by_budget = tier_confusion_by_budget(chosen_GN, outcomes, budgets_ms)
+    return {
+        "tier_confusion": plot_tier_confusion(by_dataset, tiers, caption=caption),
+        "tier_confusion_by_budget": plot_tier_confusion(by_budget, tiers, caption=caption),
+        "levels": plot_levels(chosen_GN, outcomes, budgets_ms, caption=caption),
     }
+
+
+def _write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     for name, figure in figures.items():
         with written_whole(folder / f"{name}.png") as partial:
             figure.savefig(partial)
-        plt.close(figure)
+
+
+def _log_figures(figures: Mapping[str, Figure], trainer: Trainer) -> None:
+    """Show the figures in TensorBoard, where that is what logs."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for name, figure in figures.items():
+                logger.experiment.add_figure(f"test/{name}", figure, trainer.global_step, close=False)

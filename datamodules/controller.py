@@ -211,12 +211,6 @@ class ControllerDataModule(LightningDataModule):
         return {kind: [mean.tolist(), spread.tolist()] for kind, (mean, spread) in scales.items()}
 
     @cached_property
-    def dataset_numbers(self) -> list[str]:
-        """Names of the datasets; a batch's ``dataset_B`` counts in them."""
-        names: list[str] = sorted(self.requests.outcomes.samples["dataset"].unique())
-        return names
-
-    @cached_property
     def budget_range(self) -> BudgetRange:
         """Where training draws budgets from: the feasible range of the device by what was measured to train on."""
         return budget_range(self.parts["train"].outcomes)
@@ -349,7 +343,7 @@ class ControllerDataModule(LightningDataModule):
 
     def _whole(self, requests: Requests) -> ControllerBatch:
         """Return samples as one batch, without budgets."""
-        return whole_batch(requests.outcomes, requests.features, self.dataset_numbers)
+        return whole_batch(requests.outcomes, requests.features)
 
     def _every(self, part: Part) -> EveryRequest:
         return EveryRequest(self._whole(self.parts[part]), self.budgets_ms, batch_size=max(self.batch_size, 1024))

@@ -18,7 +18,7 @@ KNOBS: Final = ("tier", "top_k", "num_active_blocks")
 MEASURES: Final = ("accuracy", "goodput", "adherence", "latency_ms", "regret")
 _PARTS: Final = (*KNOBS, "all_knobs")
 _AT: Final = "/at_"
-_BY_BUDGET: Final = ("goodput", "adherence", "label_accuracy/all_knobs")
+_BY_BUDGET: Final = ("accuracy", "goodput", "adherence", "regret")
 
 
 class ChoiceMetrics(Metric):
@@ -89,20 +89,26 @@ class ChoiceMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return means by name: over all requests, by budget (``.../at_<budget>_ms``), and shares of knobs' levels."""
         found = dict(zip(MEASURES, self.totals_GM.sum(dim=0) / self.counts_G.sum(), strict=True))
-        for name, totals_GK in (("label_accuracy", self.label_totals_GK), ("best_accuracy", self.best_totals_GK)):
+        for name, totals_GK in self._label_totals():
             means_K = totals_GK.sum(dim=0) / self.label_counts_G.sum()
             found |= {f"{name}/{part}": mean for part, mean in zip(_PARTS, means_K, strict=True)}
         return {name: mean.float() for name, mean in (found | self._by_budget() | self._shares()).items()}
 
     def _by_budget(self) -> dict[str, Tensor]:
-        means = dict(zip(MEASURES, (self.totals_GM / self.counts_G[:, None]).T, strict=True))
-        means["label_accuracy/all_knobs"] = self.label_totals_GK[:, -1] / self.label_counts_G
+        measures = dict(zip(MEASURES, (self.totals_GM / self.counts_G[:, None]).T, strict=True))
+        means = {name: measures[name] for name in _BY_BUDGET}
+        for name, totals_GK in self._label_totals():
+            means_GK = totals_GK / self.label_counts_G[:, None]
+            means |= {f"{name}/{part}": mean_G for part, mean_G in zip(_PARTS, means_GK.T, strict=True)}
         return {
             f"{name}{_AT}{budget_ms:g}_ms": mean
-            for name in _BY_BUDGET
-            for budget_ms, mean in zip(self.budgets_ms, means[name], strict=True)
+            for name, mean_G in means.items()
+            for budget_ms, mean in zip(self.budgets_ms, mean_G, strict=True)
             if mean.isfinite()  # no request has a label under a budget that nothing keeps
         }
+
+    def _label_totals(self) -> list[tuple[str, Tensor]]:
+        return [("label_accuracy", self.label_totals_GK), ("best_accuracy", self.best_totals_GK)]
 
     def _shares(self) -> dict[str, Tensor]:
         share_TKC = (self.setting_counts_S / self.setting_counts_S.sum()).unflatten(0, self.shape)

@@ -130,7 +130,7 @@ class ControllerModule(LightningModule, ABC):
         """Log the epoch's means, and move the schedule on, which Lightning leaves to modules that step themselves."""
         means = {name: torch.stack(values).mean() for name, values in self._told.items()}
         self._told = {}
-        self.log_dict(keyed("train", means), sync_dist=True)
+        self.log_dict(keyed("train", means | self.reward.diagnostics()), sync_dist=True)
         schedulers = self.lr_schedulers() or []
         scheduler: LRScheduler
         for scheduler in schedulers if isinstance(schedulers, Sequence) else [schedulers]:
@@ -260,6 +260,11 @@ def join_features(kinds: Sequence[str], known: Mapping[str, Tensor]) -> Tensor:
     """Return features of these kinds as one, ``(..., features)``."""
     nothing = known["free"][..., :0]
     return torch.cat([nothing, *(known[kind] for kind in kinds)], dim=-1)
+
+
+def join_early(kinds: Sequence[str], free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+    """Return what is read before the image is cut, ``(batch, features)``."""
+    return join_features(kinds, {"free": free_BF, "question": question_BD, "glance": glance_BD})
 
 
 def _grid_of(facts: ProfileFacts) -> KnobGrid:

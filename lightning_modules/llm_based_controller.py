@@ -11,17 +11,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind, join_features
+from lightning_modules.controller import FeatureKind
 from lightning_modules.grpo_controller import check_trains_distribution, end_to_end_lesson
 from lightning_modules.lesson import Lesson
+from lightning_modules.two_stage_policy import TierFirstModule
 from models.controllers import (
     Feedback,
     FrozenDecider,
-    FrozenNetwork,
     LLMBased,
     LLMTwoStage,
     Reward,
-    TierNetwork,
     TierPrompts,
     grid_shape,
 )
@@ -35,7 +34,7 @@ from profiling.subsets.store import weights_digest
 _REQUESTS_AT_ONCE: Final = 256  # whose prompts' keys and values are gathered
 
 
-class LLMBasedControllerModule(ControllerModule):
+class LLMBasedControllerModule(TierFirstModule):
     """Learn all knobs end to end: the tier by a network of its own, the rest by a budget token in the first blocks.
 
     The token is told the time that is left when the vision tokens are there. The model is frozen and comes with the
@@ -59,6 +58,8 @@ class LLMBasedControllerModule(ControllerModule):
             predicts rewards.
     """
 
+    network: LLMTwoStage
+
     def __init__(
         self,
         profile_facts: ProfileFacts,
@@ -78,21 +79,12 @@ class LLMBasedControllerModule(ControllerModule):
             raise ValueError("prompts: the language model decides from them, name the snapshot in the data's `prompts`")
         if "vision" in reads:
             raise ValueError(f"reads: the first stage does not know vision, the second sees it all, got {list(reads)}")
-        self.reads = list(reads)
-        self.num_tiers, *levels = grid_shape(self.grid)
+        self.early_reads = list(reads)
         self.first_blocks_facts = profile_facts["first_blocks"]
         self.network = LLMTwoStage(
-            TierNetwork(
-                self.num_tiers,
-                self.num_features(reads),
-                fastest_ms=profile_facts["fastest_ms"],
-                slowest_ms=profile_facts["slowest_ms"],
-                hidden_dim=hidden_dim,
-                num_layers=num_layers,
-                encoding=encoding,
-            ),
+            self.make_tier_network(hidden_dim=hidden_dim, num_layers=num_layers, encoding=encoding),
             LLMBased(
-                levels,
+                grid_shape(self.grid)[1:],
                 self.first_blocks_facts["model_dim"],
                 num_first_blocks=self.first_blocks_facts["num_blocks"],
                 fastest_ms=profile_facts["fastest_rest_ms"],
@@ -102,13 +94,12 @@ class LLMBasedControllerModule(ControllerModule):
                 encoding=encoding,
             ),
         )
-        self.standardize(self.network.tier_network.trunk.standardize, reads)
         self.reference = deepcopy(self.network).requires_grad_(False)
 
     @property
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of each kind of feature; ``vision`` is the budget token's state."""
-        return {**self.widths_read(self.reads), "vision": self.first_blocks_facts["model_dim"]}
+        return {**self.widths_read(self.early_reads), "vision": self.first_blocks_facts["model_dim"]}
 
     @property
     def first_blocks(self) -> LLMBased:
@@ -132,11 +123,6 @@ class LLMBasedControllerModule(ControllerModule):
         """Take the policy as it is now for the reference."""
         self.reference.load_state_dict(self.network.state_dict())
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
-        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self._join_early(free_BF, question_BD, glance_BD))
-        return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
-
     def after_image(
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
     ) -> Tensor:
@@ -145,11 +131,10 @@ class LLMBasedControllerModule(ControllerModule):
 
     def frozen(self) -> FrozenDecider:
         """Return what decides as this does now, see ``ControllerModule``; the token and its head stay with torch."""
-        tier = self.network.tier_network
         return FrozenDecider(
             self.grid,
             self.feature_widths,
-            before=FrozenNetwork(tier.trunk, tier.head, self.reads),
+            before=self.frozen_tier(),
             first_blocks=deepcopy(self.first_blocks),
         )
 
@@ -164,7 +149,7 @@ class LLMBasedControllerModule(ControllerModule):
         """Teach all settings at once."""
         inputs = (
             batch.budget_ms_B,
-            self._join_early(batch.free_BF, batch.question_BD, batch.glance_BD),
+            self.early_features(batch),
             batch.remaining_ms_BT,
             _prompts(batch),
         )
@@ -185,9 +170,6 @@ class LLMBasedControllerModule(ControllerModule):
                 f"{trained['model_digest'][:12]}, but the data have the first {given['num_blocks']} of "
                 f"{given['model_digest'][:12]}"
             )
-
-    def _join_early(self, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        return join_features(self.reads, {"free": free_BF, "question": question_BD, "glance": glance_BD})
 
 
 def _prompts(batch: ControllerBatch) -> TierPrompts:

@@ -4,10 +4,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind
+from lightning_modules.controller import ControllerModule, FeatureKind, join_early
 from lightning_modules.lesson import Lesson
 from models.controllers import Controller, Feedback, FrozenDecider, FrozenNetwork, Reward, grid_shape
 from models.controllers.budget_encoding import EncodingName
@@ -75,9 +74,7 @@ class SupervisedControllerModule(ControllerModule):
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
         """Return ``(batch, settings)`` logits, see ``Decider``."""
-        known = {"free": free_BF, "question": question_BD, "glance": glance_BD}
-        features = torch.cat([budget_ms_B.new_zeros(len(budget_ms_B), 0), *(known[kind] for kind in self.reads)], dim=1)
-        logits_BS: Tensor = self.network(budget_ms_B, features)
+        logits_BS: Tensor = self.network(budget_ms_B, join_early(self.reads, free_BF, question_BD, glance_BD))
         return logits_BS
 
     def after_image(

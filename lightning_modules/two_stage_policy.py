@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lightning_modules.controller import ControllerModule, FeatureKind, join_features
+from lightning_modules.controller import ControllerModule, FeatureKind, join_early, join_features
 from models.controllers import (
     FrozenDecider,
     FrozenNetwork,
+    LLMTwoStage,
     Reward,
     SettingNetwork,
     TierNetwork,
@@ -24,7 +25,52 @@ from profiling.controllers.batch import ControllerBatch
 from profiling.controllers.facts import ProfileFacts
 
 
-class TwoStagePolicyModule(ControllerModule):
+class TierFirstModule(ControllerModule):
+    """Chooses the tier before the image is cut, by a network of its own; how the rest is chosen is up to subclasses.
+
+    Subclasses set ``early_reads``, the kinds of features that the tier is chosen by, and then ``network``, whose
+    ``tier_network`` is what ``make_tier_network`` returns.
+    """
+
+    early_reads: list[FeatureKind]
+    network: TwoStage | LLMTwoStage
+
+    @property
+    def num_tiers(self) -> int:
+        """How many tiers there are to choose from."""
+        return grid_shape(self.grid)[0]
+
+    def make_tier_network(self, *, hidden_dim: int, num_layers: int, encoding: EncodingName) -> TierNetwork:
+        """Return what chooses the tier, told means and spreads of what it reads."""
+        tier_network = TierNetwork(
+            self.num_tiers,
+            self.num_features(self.early_reads),
+            fastest_ms=self._facts["fastest_ms"],
+            slowest_ms=self._facts["slowest_ms"],
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            encoding=encoding,
+        )
+        self.standardize(tier_network.trunk.standardize, self.early_reads)
+        return tier_network
+
+    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
+        """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
+        features = join_early(self.early_reads, free_BF, question_BD, glance_BD)
+        tier_BT: Tensor = self.network.tier_network(budget_ms_B, features)
+        return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
+
+    def early_features(self, batch: ControllerBatch) -> Tensor:
+        """Return what the first stage reads, ``(batch, features)``."""
+        return join_early(self.early_reads, batch.free_BF, batch.question_BD, batch.glance_BD)
+
+    def frozen_tier(self) -> FrozenNetwork:
+        """Return what chooses the tier as this does now."""
+        tier_network = self.network.tier_network
+        return FrozenNetwork(tier_network.trunk, tier_network.head, self.early_reads)
+
+
+class TwoStagePolicyModule(TierFirstModule):
     """Holds the networks of both stages and asks them; how they learn is up to subclasses.
 
     The first stage alone reads ``glance``, the second alone ``vision``. The second is told the tier and the time that
@@ -45,6 +91,8 @@ class TwoStagePolicyModule(ControllerModule):
         ValueError: If an argument is out of range.
     """
 
+    network: TwoStage
+
     def __init__(
         self,
         profile_facts: ProfileFacts,
@@ -59,21 +107,12 @@ class TwoStagePolicyModule(ControllerModule):
         seed: int,
     ) -> None:
         super().__init__(profile_facts, reward=reward, objectives=objectives, seed=seed)
-        self.late_reads = [kind for kind in reads if kind != "glance"]
         self.early_reads = [kind for kind in reads if kind != "vision"]
-        self.num_tiers, *levels = grid_shape(self.grid)
+        self.late_reads = [kind for kind in reads if kind != "glance"]
         self.network = TwoStage(
-            TierNetwork(
-                self.num_tiers,
-                self.num_features(self.early_reads),
-                fastest_ms=profile_facts["fastest_ms"],
-                slowest_ms=profile_facts["slowest_ms"],
-                hidden_dim=hidden_dim,
-                num_layers=num_layers,
-                encoding=encoding,
-            ),
+            self.make_tier_network(hidden_dim=hidden_dim, num_layers=num_layers, encoding=encoding),
             SettingNetwork(
-                levels,
+                grid_shape(self.grid)[1:],
                 self.num_tiers,
                 self.num_features(self.late_reads),
                 fastest_ms=profile_facts["fastest_rest_ms"],
@@ -84,18 +123,12 @@ class TwoStagePolicyModule(ControllerModule):
                 encoding=encoding,
             ),
         )
-        self.standardize(self.network.tier_network.trunk.standardize, self.early_reads)
         self.standardize(self.network.setting_network.trunk.standardize, self.late_reads)
 
     @property
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of each kind of feature."""
         return self.widths_read([*self.early_reads, *self.late_reads])
-
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        """Return ``(batch, settings)`` logits, the same for all settings of a tier, see ``Decider``."""
-        tier_BT: Tensor = self.network.tier_network(budget_ms_B, self._join_early(free_BF, question_BD, glance_BD))
-        return tier_BT.repeat_interleave(len(self.grid.settings()) // self.num_tiers, dim=1)
 
     def after_image(
         self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
@@ -107,17 +140,13 @@ class TwoStagePolicyModule(ControllerModule):
 
     def frozen(self) -> FrozenDecider:
         """Return what decides as this does now, see ``ControllerModule``."""
-        tier, setting = self.network.tier_network, self.network.setting_network
+        setting = self.network.setting_network
         return FrozenDecider(
             self.grid,
             self.feature_widths,
-            before=FrozenNetwork(tier.trunk, tier.head, self.early_reads),
+            before=self.frozen_tier(),
             after=FrozenNetwork(setting.trunk, setting.head, self.late_reads),
         )
-
-    def early_features(self, batch: ControllerBatch) -> Tensor:
-        """Return what the first stage reads, ``(batch, features)``."""
-        return self._join_early(batch.free_BF, batch.question_BD, batch.glance_BD)
 
     def late_features(self, batch: ControllerBatch) -> Tensor:
         """Return what the second stage would read behind each tier, ``(batch, tiers, features)``."""
@@ -127,6 +156,3 @@ class TwoStagePolicyModule(ControllerModule):
 
         free_BTF, question_BTD = at_every_tier(batch.free_BF), at_every_tier(batch.question_BD)
         return join_features(self.late_reads, {"free": free_BTF, "question": question_BTD, "vision": batch.vision_BTD})
-
-    def _join_early(self, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        return join_features(self.early_reads, {"free": free_BF, "question": question_BD, "glance": glance_BD})

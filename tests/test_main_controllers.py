@@ -30,6 +30,8 @@ OVERLAYS = sorted(
     path.relative_to(CONFIGS).as_posix() for kind in ("objective", "reward") for path in (CONFIGS / kind).iterdir()
 )
 KNOBS = {"tier": ["low", "medium", "high"], "top_k": ["4", "8"], "num_active_blocks": ["8", "12", "16"]}
+EDGES = ("0", "20", "40", "60", "80")
+PRICES = {f"price/from_{edge}_ms" for edge in EDGES}
 
 
 @pytest.fixture
@@ -148,7 +150,9 @@ def _documented_keys(parts: list[str]) -> set[str]:
     page = (CONFIGS.parent / "docs" / "metrics.md").read_text()
     text = page.split("## Controllers\n")[1].split("\n## ")[0]
     keys: set[str] = set()
-    for key in re.findall(r"^\| `([^`]+)`", text, flags=re.MULTILINE):
+    listed = re.findall(r"^\| `([^`]+)`", text, flags=re.MULTILINE)
+    prices = [key.replace("<edge>", edge) for key in listed if "<edge>" in key for edge in EDGES]
+    for key in [*(key for key in listed if "<edge>" not in key), *prices]:
         for stage, part, knob, budget in product(("val", "test"), parts, [*KNOBS, "all_knobs"], ("18", "30")):
             for level in KNOBS.get(knob, [""]):
                 filled = key.replace("<stage>", stage).replace("[/<part>]", part).replace("<budget>", budget)
@@ -159,22 +163,24 @@ def _documented_keys(parts: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "parts", "without"),
+    ("configs", "parts", "without"),
     [
-        ("grpo_controller/default.yaml", [""], set()),
+        (["grpo_controller/default.yaml"], [""], PRICES),
+        (["grpo_controller/default.yaml", "reward/lagrangian.yaml"], [""], set()),
         (
-            "two_stage_controller/original.yaml",
+            ["two_stage_controller/original.yaml"],
             ["/tier", "/setting"],
-            {"reward_std", "frac_groups_zero_std", "kl", "clipped_fraction"},
+            # The tier's cross-entropy draws no groups.
+            {"reward_std/tier", "frac_groups_zero_std/tier", "kl/tier", "clipped_fraction/tier", *PRICES},
         ),
     ],
 )
 def test_a_fit_logs_what_the_documentation_lists(
-    recipe: str, parts: list[str], without: set[str], small_world: Path
+    configs: list[str], parts: list[str], without: set[str], small_world: Path
 ) -> None:
-    main.cli_main(["fit", *words_of(recipe, small_world=small_world), "--observers=[]"])
-    plain_tier = {f"train/{name}/tier" for name in without}  # cross-entropy draws no groups
-    assert _logged_keys(Path("runs/version_0")) == _documented_keys(parts) - plain_tier
+    main.cli_main(["fit", *words_of(*configs, small_world=small_world), "--observers=[]"])
+    missing = {f"train/{name}" for name in without}
+    assert _logged_keys(Path("runs/version_0")) == _documented_keys(parts) - missing
 
 
 def test_a_fit_ends_with_its_report_and_its_checkpoint_is_tested_again(
@@ -183,7 +189,10 @@ def test_a_fit_ends_with_its_report_and_its_checkpoint_is_tested_again(
     words = words_of("two_stage_controller/default.yaml", small_world=small_world)
     main.cli_main(["fit", *words])
     report = Path("runs/version_0/report")
-    names = {"controllers.json", "controllers.md", "controllers.tex", "goodput.png", "tier_confusion.png", "levels.png"}
+    names = {
+        *("controllers.json", "controllers.md", "controllers.tex", "goodput.png", "by_budget.md", "by_budget.tex"),
+        *("tier_confusion.png", "tier_confusion_by_budget.png", "levels.png"),
+    }
     assert {path.name for path in report.iterdir()} == names
     assert re.search(r"oracle_realised +\d\.\d{3} +(better|tie)", capsys.readouterr().out)
     first = json.loads((report / "controllers.json").read_text())
@@ -336,6 +345,12 @@ def test_the_shipped_comparison_names_configs_that_are_there() -> None:
         for config in [*recipe["configs"], *content["shared"]]:
             assert (CONFIGS.parent / config).is_file(), config
     assert len(content["seeds"]) >= 5
+
+
+def test_every_objective_and_reward_that_ships_is_a_row_of_the_comparison() -> None:
+    content = yaml.safe_load((CONFIGS / "compare_controllers.yaml").read_text())
+    compared = {config for recipe in content["recipes"] for config in recipe["configs"]}
+    assert {f"configs/{overlay}" for overlay in OVERLAYS} <= compared
 
 
 @pytest.mark.slow

@@ -84,27 +84,6 @@ class Feedback(NamedTuple):
             population_accuracy=None if population is None else cut(population.expand_as(self.reward)),
         )
 
-    def within_tier(self, tier_B: Tensor, num_tiers: int) -> "Feedback":
-        """Return what the settings of one tier give: ``(batch, settings of a tier)``.
-
-        Args:
-            tier_B: ``(batch,)`` int64: tier of each request.
-            num_tiers: Tiers, the outermost knob of the settings.
-        """
-        request_B = torch.arange(len(tier_B), device=tier_B.device)
-
-        def cut(x_BS: Tensor) -> Tensor:
-            x_BR: Tensor = _by_tier(x_BS, num_tiers)[request_B, tier_B]
-            return x_BR
-
-        population = self.population_accuracy
-        return Feedback(
-            reward=cut(self.reward),
-            latency_ms=cut(self.latency_ms),
-            is_measured=cut(self.is_measured),
-            population_accuracy=None if population is None else cut(population.expand_as(self.reward)),
-        )
-
 
 def _by_tier(x_BS: Tensor, num_tiers: int) -> Tensor:
     x_BTR: Tensor = x_BS.unflatten(-1, (num_tiers, -1))

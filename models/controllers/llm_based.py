@@ -26,12 +26,10 @@ class BudgetStates(NamedTuple):
 
     Args:
         prompt: ``(batch, sequence, width)``, the same as without a budget token: the remaining blocks go on from them.
-        positions: ``(batch, sequence)`` of the prompt.
         budget: ``(batch, width)`` of the budget token.
     """
 
     prompt: Tensor
-    positions: Tensor
     budget: Tensor
 
 
@@ -108,19 +106,18 @@ class LLMBased(nn.Module):
         """
         self._check(model)
         end_B = inputs.num_tokens
-        positions_BS = token_positions(inputs)
         is_end_BL = torch.arange(x_BSD.shape[1] + 1, device=x_BSD.device) == end_B[:, None]
         token_BD = self._token(budget_ms_B, x_BSD)
         # Behind each prompt, before its padding: no token of the prompt may see it.
         hidden_BLD = model.language_model.run_blocks(
             torch.where(is_end_BL[:, :, None], token_BD[:, None], F.pad(x_BSD, [0, 0, 0, 1])),
-            torch.where(is_end_BL, end_B[:, None], F.pad(positions_BS, [0, 1])),
+            torch.where(is_end_BL, end_B[:, None], F.pad(token_positions(inputs), [0, 1])),
             active_blocks=range(self.num_first_blocks),
             top_k=model.config.top_k,
             cache=cache,
         )
         request_B = torch.arange(len(end_B), device=x_BSD.device)
-        return BudgetStates(hidden_BLD[:, :-1], positions_BS, hidden_BLD[request_B, end_B])
+        return BudgetStates(hidden_BLD[:, :-1], hidden_BLD[request_B, end_B])
 
     def begin(
         self, model: Molmo, inputs: ModelInputs, vision_tokens: Tensor | None, budget_ms_B: Tensor

@@ -34,6 +34,10 @@ class Reward(nn.Module, ABC):
             budget_ms_B: ``(batch,)``.
         """
 
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Return what was learned so far, by name, for logs; most rewards have learned nothing."""
+        return {}
+
 
 class OverrunPenalty(Reward):
     """``alpha * accuracy - beta * max(0, latency - budget) / budget``: being 10 % late costs ``beta / 10``.
@@ -134,6 +138,11 @@ class Lagrangian(Reward):
         late_N, count_N = late_and_count_2N
         too_many_N = (late_N / count_N.clamp(min=1) - self.target_miss_rate) * (count_N > 0)
         self.price_N.add_(too_many_N, alpha=self.learning_rate).clamp_(min=0)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Return each bin's price as ``price/from_<edge>_ms``; the first bin begins at 0."""
+        starts_ms = [0.0, *self.bin_edges_ms]
+        return {f"price/from_{start_ms:g}_ms": price for start_ms, price in zip(starts_ms, self.price_N, strict=True)}
 
     def _bin(self, budget_ms_B: Tensor) -> Tensor:
         bin_B: Tensor = torch.bucketize(budget_ms_B, self._edges_ms, right=True)

@@ -55,7 +55,7 @@ class TierNetwork(Controller):
 class SettingNetwork(nn.Module):
     """Stage 2: the time that is left and what the vision encoder saw, to logits over top_k and active blocks.
 
-    Trained on ``Feedback.within_tier``.
+    Trained on ``Feedback.by_tier``: behind every tier, wherever stage 1 would send the request.
 
     Args:
         levels: ``(levels of top_k, counts of active blocks)``.

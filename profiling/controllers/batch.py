@@ -31,7 +31,6 @@ class ControllerBatch:
         latency_ms_BS: ``(batch, settings)`` float32, mean over runs; 0 where not measured.
         is_measured_BS: ``(batch, settings)`` bool: which cells have an outcome.
         vision_done_ms_BT: ``(batch, tiers)`` float32: time until the vision tokens are there; 0 where not measured.
-        dataset_B: ``(batch,)`` int64: place among the names of the datasets; for reports, not for controllers.
         sample_B: ``(batch,)`` int64: row of the outcomes that the batch was cut from.
         prompts: What the model's first blocks remember of each request's prompt; for a controller that looks at them.
         answers: Runs cells of these samples. Their accuracies are not known before, and ``is_measured_BS`` says which
@@ -47,7 +46,6 @@ class ControllerBatch:
     latency_ms_BS: Tensor
     is_measured_BS: Tensor
     vision_done_ms_BT: Tensor
-    dataset_B: Tensor
     sample_B: Tensor
     prompts: TierPrompts | None = None
     answers: OnlineAnswers | None = None
@@ -93,13 +91,12 @@ class ControllerBatch:
         return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]) -> ControllerBatch:
+def whole_batch(outcomes: Outcomes, features: Features) -> ControllerBatch:
     """Turn all samples into one batch whose budgets are NaN, to take requests from.
 
     Args:
         outcomes: The samples' outcomes.
         features: What is known of the same samples, in the same order.
-        dataset_names: Gives the datasets their numbers.
     """
     return ControllerBatch(
         free_BF=_floats(features.free_NF),
@@ -111,7 +108,6 @@ def whole_batch(outcomes: Outcomes, features: Features, dataset_names: list[str]
         latency_ms_BS=_floats(np.nan_to_num(outcomes.latency_ms_NS)),
         is_measured_BS=torch.from_numpy(outcomes.is_measured_NS),
         vision_done_ms_BT=_floats(np.nan_to_num(outcomes.vision_done_ms_NT)),
-        dataset_B=torch.tensor([dataset_names.index(name) for name in outcomes.samples["dataset"]]),
         sample_B=torch.arange(len(outcomes)),
         prompts=features.prompts,
     )

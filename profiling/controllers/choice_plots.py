@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from profiling.controllers.outcomes import Array, Codes, Outcomes
+from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes
 from profiling.profile_plots import STYLE
 
 
@@ -24,28 +24,34 @@ def tier_confusion(chosen_GN: Codes, outcomes: Outcomes, budgets_ms: Sequence[fl
         outcomes: What came of all settings.
         budgets_ms: The budgets in milliseconds.
     """
-    num_tiers = len(outcomes.grid.tiers)
-    settings_of_tier = len(outcomes.settings) // num_tiers
     dataset_N = outcomes.samples["dataset"].to_numpy()
-    counts = {name: np.zeros((num_tiers, num_tiers)) for name in [*sorted(set(dataset_N)), "all"]}
-    for budget_ms, chosen_N in zip(budgets_ms, chosen_GN // settings_of_tier, strict=True):
-        goodput_NS = np.nan_to_num(outcomes.realised_goodput_NS(budget_ms))
-        best_NT = goodput_NS.reshape(-1, num_tiers, settings_of_tier).max(axis=2)
-        is_best_NT = best_NT >= best_NT.max(axis=1, keepdims=True)
-        is_right_N = np.take_along_axis(is_best_NT, chosen_N[:, None], axis=1)[:, 0]
-        best_N = np.where(is_right_N, chosen_N, is_best_NT.argmax(axis=1))
-        answerable_N = best_NT.max(axis=1) > 0
-        for name, matrix in counts.items():
-            member_N = answerable_N & ((dataset_N == name) | (name == "all"))
-            np.add.at(matrix, (best_N[member_N], chosen_N[member_N]), 1)
-    return counts
+    members = {name: dataset_N == name for name in sorted(set(dataset_N))} | {"all": np.ones(len(dataset_N), bool)}
+    return {
+        name: np.sum(
+            [
+                _confusion(chosen_N, outcomes, budget_ms, member_N)
+                for budget_ms, chosen_N in zip(budgets_ms, chosen_GN, strict=True)
+            ],
+            axis=0,
+        )
+        for name, member_N in members.items()
+    }
+
+
+def tier_confusion_by_budget(chosen_GN: Codes, outcomes: Outcomes, budgets_ms: Sequence[float]) -> dict[str, Array]:
+    """Count as ``tier_confusion`` does, by budget and over all datasets."""
+    everyone_N = np.ones(len(outcomes), bool)
+    return {
+        f"{budget_ms:.3g} ms": _confusion(chosen_N, outcomes, budget_ms, everyone_N)
+        for budget_ms, chosen_N in zip(budgets_ms, chosen_GN, strict=True)
+    }
 
 
 def plot_tier_confusion(counts: Mapping[str, Array], tiers: Sequence[str], *, caption: str) -> Figure:
-    """Draw a confusion matrix for each dataset, as shares of the requests of each best tier.
+    """Draw a confusion matrix for each dataset or budget, as shares of the requests of each best tier.
 
     Args:
-        counts: Of ``tier_confusion``.
+        counts: Of ``tier_confusion`` or ``tier_confusion_by_budget``.
         tiers: Their names.
         caption: Which controller, device and data.
     """
@@ -60,7 +66,9 @@ def plot_tier_confusion(counts: Mapping[str, Array], tiers: Sequence[str], *, ca
             _draw_matrix(panel, matrix, tiers)
             panel.set_title(f"{name.replace('_', ' ')}, n = {int(matrix.sum())}", fontsize=8)
         figure.suptitle(
-            f"Row: tier of the most goodput. Column: chosen tier. Shares of each row\n{caption}", fontsize=8
+            "Row: tier of the most goodput; of equals the chosen one, so that ties count as right. "
+            f"Column: chosen tier.\nShares of each row. {caption}",
+            fontsize=8,
         )
     return figure
 
@@ -94,6 +102,22 @@ def plot_levels(chosen_GN: Codes, outcomes: Outcomes, budgets_ms: Sequence[float
         axes[0].set_ylabel("share of requests")
         figure.suptitle(caption, fontsize=8)
     return figure
+
+
+def _confusion(chosen_N: Codes, outcomes: Outcomes, budget_ms: float, member_N: Mask) -> Array:
+    """Count chosen tiers of some samples under one budget against best ones: ``(tiers, tiers)``."""
+    num_tiers = len(outcomes.grid.tiers)
+    settings_of_tier = len(outcomes.settings) // num_tiers
+    tier_N = chosen_N // settings_of_tier
+    goodput_NS = np.nan_to_num(outcomes.realised_goodput_NS(budget_ms))
+    best_NT = goodput_NS.reshape(-1, num_tiers, settings_of_tier).max(axis=2)
+    is_best_NT = best_NT >= best_NT.max(axis=1, keepdims=True)
+    is_right_N = np.take_along_axis(is_best_NT, tier_N[:, None], axis=1)[:, 0]
+    best_N = np.where(is_right_N, tier_N, is_best_NT.argmax(axis=1))
+    counted_N = member_N & (best_NT.max(axis=1) > 0)
+    matrix = np.zeros((num_tiers, num_tiers))
+    np.add.at(matrix, (best_N[counted_N], tier_N[counted_N]), 1)
+    return matrix
 
 
 def _draw_matrix(axes: Axes, matrix: Array, tiers: Sequence[str]) -> None:

@@ -30,7 +30,6 @@ def batch_of(accuracy: list[list[float]], latency_ms: list[list[float]], budget_
         latency_ms_BS=torch.tensor(latency_ms),
         is_measured_BS=torch.ones(num, 4, dtype=torch.bool),
         vision_done_ms_BT=torch.zeros(num, 2),
-        dataset_B=torch.zeros(num, dtype=torch.int64),
         sample_B=torch.arange(num),
     )
 
@@ -70,6 +69,22 @@ def test_labels_go_to_the_best_mean_accuracy_and_ties_are_told_apart(batch: Cont
     assert found["best_accuracy/tier"] == pytest.approx(1 / 2)
     assert found["best_accuracy/top_k"] == 1
     assert found["best_accuracy/all_knobs"] == pytest.approx(1 / 2)
+
+
+def test_every_knob_and_regret_are_told_budget_by_budget(batch: ControllerBatch) -> None:
+    found = measured([3, 2, 0], batch)
+    # In 10 ms the label is low/2, and nothing else is as good; in 40 ms it is high/2, and low/2 and high/1 are as good.
+    label = {name: found[f"label_accuracy/{name}"] for name in ("tier/at_10_ms", "top_k/at_10_ms")}
+    assert label == {"tier/at_10_ms": 0, "top_k/at_10_ms": 1}
+    label = {name: found[f"label_accuracy/{name}"] for name in ("tier/at_40_ms", "top_k/at_40_ms")}
+    assert label == {"tier/at_40_ms": 1, "top_k/at_40_ms": 0}
+    assert found["label_accuracy/num_active_blocks/at_40_ms"] == 1
+    assert found["label_accuracy/all_knobs/at_40_ms"] == 0
+    assert found["best_accuracy/all_knobs/at_40_ms"] == 1
+    assert found["best_accuracy/all_knobs/at_10_ms"] == 0
+    assert found["regret/at_10_ms"] == pytest.approx(1 / 2)
+    assert found["regret/at_40_ms"] == 0
+    assert found["accuracy/at_10_ms"] == pytest.approx(1 / 2)  # right but late, and wrong
 
 
 def test_shares_of_levels_are_of_all_requests(batch: ControllerBatch) -> None:

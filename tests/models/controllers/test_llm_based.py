@@ -11,7 +11,7 @@ from models.generation import generate
 from models.inputs import ModelInputs, collate
 from models.knobs import STANDARD_TIERS, KnobGrid
 from models.kv_cache import KVCache
-from models.molmo import Molmo
+from models.molmo import Molmo, token_positions
 from tests.engine_models import DEVICE, TILES, mixture, prompt
 from tests.small_models import golden_model, setting_of, tiny_inputs, tiny_molmo
 
@@ -37,7 +37,7 @@ def test_the_remaining_blocks_go_on_as_if_there_had_been_no_budget_token() -> No
     model = _frozen()
     inputs = tiny_inputs(model.config)
     states = _network(model).states(model, inputs, _embedded(model, inputs), BUDGET_MS)
-    hidden = model.language_model.run_blocks(states.prompt, states.positions, active_blocks=(2, 3), top_k=0)
+    hidden = model.language_model.run_blocks(states.prompt, token_positions(inputs), active_blocks=(2, 3), top_k=0)
     logits = model.language_model.head(model.language_model.norm(hidden))
     torch.testing.assert_close(logits, model(inputs))
 
@@ -53,7 +53,7 @@ def test_the_next_token_takes_the_budget_tokens_place_in_the_cache() -> None:
     with torch.no_grad():
         states = _network(model).states(model, inputs, _embedded(model, inputs), BUDGET_MS, cache=cache)
         language_model.run_blocks(
-            states.prompt, states.positions, active_blocks=(2, 3), top_k=0, cache=cache, first_slot=NUM_FIRST
+            states.prompt, token_positions(inputs), active_blocks=(2, 3), top_k=0, cache=cache, first_slot=NUM_FIRST
         )
         cache.advance(length)
         word = torch.tensor([[7]])

@@ -84,6 +84,14 @@ def test_prices_are_part_of_a_checkpoint() -> None:
     assert other.price_N.tolist() == [3.0, 3.0]
 
 
+def test_prices_are_told_by_the_budgets_that_they_are_for() -> None:
+    reward = Lagrangian([20.0, 62.5])
+    reward.price_N.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    told = {name: float(price) for name, price in reward.diagnostics().items()}
+    assert told == {"price/from_0_ms": 1.0, "price/from_20_ms": 2.0, "price/from_62.5_ms": 3.0}
+    assert not OverrunPenalty().diagnostics()
+
+
 def test_one_line_of_yaml_names_a_reward() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--reward", type=Reward)

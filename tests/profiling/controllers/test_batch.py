@@ -10,7 +10,7 @@ from tests.controller_world import world_rows, world_table
 def holed_batch() -> ControllerBatch:
     rows = world_rows(num_images=5)
     outcomes = outcomes_of(world_table(rows[(rows["sample"] != 3) | (rows["setting"] != 4)]))
-    return whole_batch(outcomes, without_embeddings(outcomes), ["colors", "signs"])
+    return whole_batch(outcomes, without_embeddings(outcomes))
 
 
 def test_tensors_are_the_tables_and_gaps_are_marked_zeros() -> None:
@@ -23,8 +23,6 @@ def test_tensors_are_the_tables_and_gaps_are_marked_zeros() -> None:
     expected[3, 4] = 0
     assert torch.equal(batch.latency_ms_BS, expected)
     assert torch.isfinite(batch.vision_done_ms_BT).all()
-    names = np.asarray(["colors", "signs"])
-    assert (names[batch.dataset_B] == outcomes.samples["dataset"]).all()
     assert batch.question_BD.shape == (10, 0)
     assert batch.vision_BTD.shape == (10, 3, 0)
     assert all(tensor.dtype == torch.float32 for tensor in (batch.free_BF, batch.accuracy_BS, batch.latency_ms_BS))
@@ -44,5 +42,5 @@ def test_requests_take_their_sample_and_bring_their_budget() -> None:
 def test_a_batch_moves_whole() -> None:
     moved = holed_batch().to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 11
+    assert len(tensors) == 10
     assert all(tensor.device.type == "meta" for tensor in tensors)

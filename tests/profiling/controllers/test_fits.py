@@ -69,15 +69,16 @@ def test_seeds_are_told_best_in_validation_first(outcomes: Outcomes, fits: dict[
 
 def test_knobs_stand_beside_the_original_aims(outcomes: Outcomes, fits: dict[str, list[Fit]]) -> None:
     table = knob_table(fits, outcomes, subject="a device")
-    assert table.rows[0] == ("aims of the original recipe", "70", "65", "65", "60", "80")
-    assert table.rows[1][1] == "50.0 (50.0)"
+    assert table.rows[0] == ("aims, tier and rest trained as one", "70", "65", "65", "60", "80")
+    assert table.rows[1] == ("aims, two stages trained apart", "75", "65", "65", "60", "80")
+    assert table.rows[2][1] == "50.0 (50.0)"
 
 
 def test_a_fit_is_read_as_it_was_written_and_one_of_another_recipe_is_not(fits: dict[str, list[Fit]]) -> None:
     fit, path = fits["one"][0], Path("fits/one/seed_0.json")
     fit.write(path)
     assert read_fit(path, recipe="r" * 64) == fit
-    with pytest.raises(ValueError, match="was trained by other configs"):
+    with pytest.raises(ValueError, match=r"was trained by other configs.*delete it or choose another fits_dir"):
         read_fit(path, recipe="s" * 64)
     path.write_text(json.dumps({"row": "one"}))
     with pytest.raises(ValueError, match=r"seed_0.json: is no result of a fit"):

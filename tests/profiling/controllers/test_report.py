@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from profiling.controllers.baselines import ORACLES, choices_of, fit_baselines
+from profiling.controllers.baselines import ORACLE_FEATURE_LIMITED, ORACLES, choices_of, fit_baselines
 from profiling.controllers.budgets import budget_grid
 from profiling.controllers.goodput_plot import plot_goodput
 from profiling.controllers.report import Report, make_report
@@ -64,6 +65,21 @@ def test_the_table_calls_a_tie_a_tie(report: Report) -> None:
     assert cells["oracle_realised"]["verdict"] == "better"
     assert cells["oracle_feature_limited"]["gap closed"] == "100% [100%, 100%]"
     assert cells["best_static_per_budget"]["gap closed"] == "0% [0%, 0%]"
+
+
+def test_a_gap_to_an_oracle_that_is_not_ahead_has_no_column(report: Report) -> None:
+    behind = {
+        name: replace(standing, gap_closed={**standing.gap_closed, ORACLE_FEATURE_LIMITED: None})
+        for name, standing in report.standings.items()
+    }
+    table, summary = (replace(report, standings=behind).table(), replace(report, standings=behind).summary())
+    assert "gap closed" not in table.columns
+    assert table.columns[-1] == summary.columns[-1] == "of gap to realised"
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert "best_static_per_budget to oracle_realised." in table.caption
+    alone = replace(report, standings={name: replace(s, gap_closed={}) for name, s in behind.items()})
+    assert alone.summary().columns == ("policy", "goodput", "verdict", "in time")
+    assert "Gap closed" not in alone.table().caption
 
 
 def test_files_are_written_and_the_json_says_all(report: Report) -> None:
