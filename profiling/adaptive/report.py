@@ -21,6 +21,7 @@ from profiling.controllers.outcomes import Outcomes
 from profiling.controllers.requests import Policy, Requests
 from profiling.files import write_json, written_whole
 from profiling.markup import Table
+from profiling.promises.validity import NOTHING_IS_PROMISED
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,12 +33,14 @@ class AdaptiveReport:
         policy: What the policy is called.
         subject: Which model, engine and device.
         references: Goodput of other choosers by name, at each budget that is told apart, in rising order.
+        promised: What is promised to such requests, in a sentence.
     """
 
     rows: Sequence[Served]
     policy: str
     subject: str
     references: Mapping[str, Sequence[float]]
+    promised: str = NOTHING_IS_PROMISED
 
     def totals(self) -> list[Totals]:
         """Return the totals of each budget, and of all requests last."""
@@ -51,14 +54,15 @@ class AdaptiveReport:
                 *("infeasible", "latency / budget p50 / p95 / p99", "overhead p50 / p99 (ms)", "of median request"),
             ),
             rows=tuple(_row(each) for each in self.totals()),
-            caption=f"{self.policy} on {self.subject}. Goodput: accuracy with late answers as wrong. In time: requests "
-            "without a feasible setting are misses; Clopper-Pearson interval. Truncated: cut off at the deadline, "
-            "scored as far as they go. Overhead: controller and what it reads, part of the latency.",
+            caption=f"{self.policy} on {self.subject}. {self.promised} Goodput: accuracy with late answers as wrong. "
+            "In time: requests without a feasible setting are misses; Clopper-Pearson interval. Truncated: cut off at "
+            "the deadline, scored as far as they go. Overhead: controller and what it reads, part of the latency.",
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
+            "promised": self.promised,
             "policy": self.policy,
             "subject": self.subject,
             "totals": [{**asdict(each), "overhead_share": each.overhead_share} for each in self.totals()],
