@@ -26,6 +26,7 @@ from lightning_modules.comparison import compare_controllers
 from lightning_modules.export import export_vlm
 from lightning_modules.latency_promise import calibrate, recalibrate
 from lightning_modules.quiet import quiet_lightning
+from profiling.adaptive.command import compare_runs
 from profiling.answer_grid.command import answer_grid
 from profiling.bench.command import bench
 from profiling.bench.proof import prove_engine
@@ -58,6 +59,7 @@ TOOLS: Final[dict[str, Callable[..., None]]] = {
     "recalibrate": recalibrate,
     "calibrate-estimator": calibrate_estimator,
     "compare-controllers": compare,
+    "compare-runs": compare_runs,
     "controller-features": controller_features,
     "convert-profile": convert_profile,
     "knob-control": knob_control,

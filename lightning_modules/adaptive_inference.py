@@ -17,7 +17,7 @@ from profiling.adaptive.report import AdaptiveReport, reference_goodputs
 from profiling.adaptive.request import BudgetedRequest, Key
 from profiling.adaptive.served import Served
 from profiling.adaptive.server import Server
-from profiling.adaptive.totals import MANY_BUDGETS, Totals
+from profiling.adaptive.totals import Totals, shared_budgets_ms
 from profiling.promises.adaptive_margin import AdaptiveMargin
 from profiling.promises.digests import file_digest
 from profiling.promises.validity import NOTHING_IS_PROMISED
@@ -146,17 +146,19 @@ class AdaptiveInferenceModule(LightningModule):
 
     def _make_report(self) -> AdaptiveReport:
         rows = [self._journal.served[key] for key in dict.fromkeys(self._asked)]
-        budgets_ms = sorted({row.budget_ms for row in rows})
-        parts = self._policy.parts
+        budgets_ms, parts = shared_budgets_ms(rows), self._policy.parts
         references: Mapping[str, list[float]] = {}
-        if parts and len(budgets_ms) <= MANY_BUDGETS:
+        if parts and budgets_ms:
             references = reference_goodputs(parts["train"], parts["test"], budgets_ms)
+        promised = NOTHING_IS_PROMISED
+        if self._watch is not None:
+            promised = self._watch.validity.sentence(sorted({row.budget_ms for row in rows}))
         return AdaptiveReport(
             rows=rows,
             policy=_name(self.source),
             subject=_subject(self._environment),
             references=references,
-            promised=NOTHING_IS_PROMISED if self._watch is None else self._watch.validity.sentence(budgets_ms),
+            promised=promised,
         )
 
 

@@ -17,7 +17,7 @@ from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.lesson import Lesson, run_what_is_drawn
 from lightning_modules.plain_arguments import described, rebuilt
-from models.controllers import Draw, Feedback, FrozenDecider, LLMBased, Reward, decide
+from models.controllers import Draw, Feedback, FrozenDecider, Reward, decide
 from models.controllers.objectives import Objective
 from models.controllers.trunk import Standardize
 from models.knobs import GRID_KEY, KnobGrid, own_grid
@@ -69,11 +69,6 @@ class ControllerModule(LightningModule, ABC):
     def grid(self) -> KnobGrid:
         """The settings that logits are of."""
         return self._grid
-
-    @property
-    def first_blocks(self) -> LLMBased | None:
-        """What runs a budget token in the model's first blocks, see ``Decider``."""
-        return None
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ import torch
 from lightning_modules.deciders import load_decider
 from lightning_modules.llm_based_controller import LLMBasedControllerModule
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
-from models.controllers.decider import Decider
+from models.controllers import RequestDecider
 from models.engine import EngineName, make_engine
 from models.knobs import KnobGrid, Tiling, own_grid
 from models.molmo import Molmo
@@ -170,7 +170,7 @@ class PolicySource:
         expected = estimated_times(load_estimator(self.estimator), training)
         return calibrated(training.grid, expected, calibration, alpha=self.kappa_alpha)
 
-    def _decider(self, grid: KnobGrid, training: Outcomes | None) -> Decider:
+    def _decider(self, grid: KnobGrid, training: Outcomes | None) -> RequestDecider:
         if self.is_trained:
             controller = load_decider(self.controller)
             if isinstance(controller, LLMBasedControllerModule):
@@ -198,7 +198,7 @@ class FinishedPolicy:
     molmo: Molmo
     hf_config: dict[str, Any]
     digests: Mapping[str, str]
-    decider: Decider
+    decider: RequestDecider
     table: LatencyTable | None
     promise: Promise | None
     parts: Mapping[str, Outcomes]

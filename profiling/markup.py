@@ -1,5 +1,6 @@
 """Tables of a report: on the screen, in Markdown and in LaTeX."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,14 @@ class Table:
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+    def narrowed(self, columns: Sequence[str]) -> "Table":
+        """Return some of the columns without the intervals behind their numbers, narrow enough for a screen."""
+        places = [self.columns.index(name) for name in columns]
+        heads, *rows = [
+            tuple(cells[place].partition(" [")[0] for place in places) for cells in (self.columns, *self.rows)
+        ]
+        return Table(columns=heads, rows=tuple(rows), caption=self.caption)
 
     def show(self, console: Console) -> None:
         """Print the table."""

@@ -1,14 +1,14 @@
 """A small model, a profile that could be its own, and controllers for it: what tests of adaptive inference run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from datamodules.controller import ControllerDataModule
 from models.checkpoint import read_hf_config
+from models.controllers import Vector
 from models.knobs import KnobGrid, own_grid
 from profiling.records import write_profile
 from profiling.schema import Environment
@@ -47,19 +47,19 @@ class LooksTwice:
     """Likes the highest tier, then whatever setting the time left stands for: its own record of what it was told."""
 
     first_blocks = None
+    decides_twice = True
 
     def __init__(self, grid: KnobGrid, *, width: int, glance_width: int = 0) -> None:
         self.grid = grid
         self.feature_widths = {"free": 22, "question": width, "glance": glance_width, "vision": width}
-        self.told: list[tuple[Tensor, ...]] = []
+        self.told_before: list[tuple[float, Mapping[str, Vector]]] = []
+        self.told_after: list[tuple[float, int, Vector]] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        self.told.append((budget_ms_B, free_BF, question_BD, glance_BD))
-        return torch.arange(float(len(self.grid.settings())))[None]
+    def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
+        self.told_before.append((budget_ms, known))
+        return np.arange(len(self.grid.settings()), dtype=np.float32)
 
-    def after_image(
-        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
-    ) -> Tensor | None:
-        self.told.append((remaining_ms_B, tier_B, vision_BD))
+    def after_image(self, remaining_ms: float, tier: int, known: Mapping[str, Vector], shown: Vector) -> Vector:
+        self.told_after.append((remaining_ms, tier, shown))
         num_settings = len(self.grid.settings()) // len(self.grid.tiers)
-        return torch.arange(float(num_settings), 0.0, -1.0)[None]
+        return np.arange(num_settings, 0, -1, dtype=np.float32)

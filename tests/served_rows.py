@@ -1,7 +1,10 @@
 """Records of requests under budgets, and questions, for tests of several modules."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from profiling.adaptive.report import AdaptiveReport
 from profiling.adaptive.served import Served
 from profiling.questions import QuestionRequest, Questions
 
@@ -44,3 +47,11 @@ def served_row(**changes: Any) -> Served:
 def questions(num_samples: int, part: Any = "calibration") -> list[QuestionRequest]:
     """The first questions of the suite's counting."""
     return Questions(datasets={"suite_counting": {part: "test"}}, num_samples={part: num_samples}).requests()
+
+
+def write_run(
+    folder: Path, rows: Sequence[Served], *, policy: str = "full", subject: str = "a model, a device"
+) -> Path:
+    """Leave what a finished run leaves in its folder."""
+    AdaptiveReport(rows=rows, policy=policy, subject=subject, references={}).write(folder, [])
+    return folder

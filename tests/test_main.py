@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from models.latency_estimator import TARGETS
 from profiling.records import write_profile
 from profiling.splits import TEST_GROUPS
 from tests.profile_law import profile_table
+from tests.served_rows import served_row, write_run
 
 ROOT = Path(main.__file__).parent
 DEFAULT = str(ROOT / "configs" / "latency_estimator" / "default.yaml")
@@ -248,6 +250,30 @@ def test_the_generated_suite_is_looked_at_and_timed(
     assert Path("sheet.png").stat().st_size > 0
     assert re.search(r"captions\W+[\d,]+\W+[\d,]+", printed)
     assert "output: sheet.png exists already" in _failure(monkeypatch, capsys, *sheet)
+
+
+def test_finished_runs_are_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [served_row(sample_id=f"s{place}", image_id=f"i{place}", budget_ms=50.0 + place % 2) for place in range(40)]
+    write_run(Path("prompt"), rows, policy="mine")
+    write_run(Path("late"), [replace(row, latency_ms=60.0) for row in rows[::-1]], policy="cheapest")
+    words = ["compare-runs", "--runs", "[prompt, late]", "--output_dir", "compared"]
+    main.cli_main([*words, "--reference", "late"])
+    printed = capsys.readouterr().out
+    assert re.search(r"prompt +1\.000 +\+1\.000 +better", printed)
+    assert re.search(r"late +0\.000 +reference", printed)
+    assert {path.suffix for path in Path("compared").iterdir()} == {".json", ".md", ".tex", ".png"}
+    main.cli_main([*words, "--names", "[mine, cheapest]"])
+    assert [run["name"] for run in json.loads(Path("compared/comparison.json").read_text())["runs"]] == [
+        *("mine", "cheapest"),
+    ]
+    for more, message in (
+        (["--names", "[a, a]"], "names: two runs are called 'a'; give each a name of its own"),
+        (["--names", "[a]"], "names: must be one for each of the 2 runs, got 1: a"),
+        (["--reference", "early"], "reference: must be one of the runs prompt, late, got 'early'"),
+        (["--runs", "[late]"], "runs: needs two or more to compare, got 1"),
+        (["--runs", "[late, nowhere]"], "nowhere/requests.parquet: no such file"),
+    ):
+        assert message in _failure(monkeypatch, capsys, *words, *more)
 
 
 def test_an_interrupt_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from models.controllers.llm_based import BudgetStates, LLMBased, LLMTwoStage, re
 from models.controllers.objectives import Objective
 from models.controllers.policy import choose, masked_log_prob
 from models.controllers.prompt_memory import PromptMemory, TierPrompts
+from models.controllers.request_decider import RequestDecider, Vector
 from models.controllers.rewards import Goodput, Lagrangian, OverrunPenalty, Reward
 from models.controllers.two_stage import SettingNetwork, TierNetwork, TwoStage
 
@@ -32,11 +33,13 @@ __all__ = [
     "Objective",
     "OverrunPenalty",
     "PromptMemory",
+    "RequestDecider",
     "Reward",
     "SettingNetwork",
     "TierNetwork",
     "TierPrompts",
     "TwoStage",
+    "Vector",
     "choose",
     "decide",
     "grid_shape",

@@ -1,4 +1,4 @@
-"""How a trained controller is asked: once before the tier is chosen, and once more when the vision encoder is done."""
+"""How a controller is asked about a batch: before the tier is chosen, and again when the vision encoder is done."""
 
 # Shape suffixes: B = requests, F = free features, D = width of the language model, T = tiers, S = settings in the order
 # of `KnobGrid.settings`, R = settings of a tier (S / T).
@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models.controllers.llm_based import LLMBased
 from models.controllers.policy import choose
 from models.knobs import KnobGrid
 
@@ -29,14 +28,6 @@ class Decider(Protocol):
     @property
     def feature_widths(self) -> Mapping[str, int]:
         """How many numbers are read of each kind of feature; 0 for what need not be computed."""
-        ...
-
-    @property
-    def first_blocks(self) -> LLMBased | None:
-        """What runs a budget token in the model's first blocks, for a controller that is shown the token's state there.
-
-        That state then takes the place of the mean vision token; the token is told the time that is left.
-        """
         ...
 
     def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:

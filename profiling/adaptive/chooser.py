@@ -1,19 +1,16 @@
 """From what a controller would like to what there is time for."""
 
-# Shape suffixes: B = requests (one), S = settings, R = settings of a tier, D = width of the language model.
+# Shape suffixes: S = settings.
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.controllers import LLMBased
-from models.controllers.decider import Decider
+from models.controllers import LLMBased, RequestDecider, Vector
 from profiling.adaptive.online_features import Known
 from profiling.adaptive.pace import Pace
 from profiling.controllers.outcomes import Array
@@ -41,7 +38,7 @@ class Choice:
     is_overruled: bool
     known: Known
     expected: Times | None
-    values_S: Array
+    values_S: Vector
     is_feasible_S: NDArray[np.bool_]
 
     def runners_up(self) -> list[int]:
@@ -75,7 +72,7 @@ class Chooser:
 
     With stopping between tokens, the first token must be expected in time; without, the last one of a usual answer.
     Where no setting is, the cheapest is chosen and flagged; where even the full one is with its whole answer, there is
-    nothing to choose. ``decides_twice`` says whether the controller is to be asked again after the image.
+    nothing to choose.
 
     Args:
         decider: The controller.
@@ -93,7 +90,7 @@ class Chooser:
 
     def __init__(
         self,
-        decider: Decider,
+        decider: RequestDecider,
         table: LatencyTable | None,
         *,
         stops_at_deadline: bool,
@@ -112,16 +109,16 @@ class Chooser:
         self._full_setting = full_setting
         self._pace = pace
         self._num_settings = len(decider.grid.settings())
-        self._no_values_S = np.full(self._num_settings, np.nan)
+        self._no_values_S = np.full(self._num_settings, np.nan, dtype=np.float32)
         self._nothing_S = np.zeros(self._num_settings, dtype=np.bool_)
         self._per_tier = self._num_settings // len(decider.grid.tiers)
-        nothing = {kind: torch.zeros(1, width) for kind, width in decider.feature_widths.items()}
-        asked = decider.after_image(
-            torch.ones(1), torch.zeros(1, dtype=torch.int64), nothing["free"], nothing["question"], nothing["vision"]
-        )
-        self.decides_twice = asked is not None
         # Numbers of vision tokens follow from tilings, of which there are few: what follows from them is kept.
         self._outlook = lru_cache(maxsize=None)(self._outlook_of)
+
+    @property
+    def decides_twice(self) -> bool:
+        """Whether the controller is to be asked again after the image."""
+        return self._decider.decides_twice
 
     @property
     def first_blocks(self) -> LLMBased | None:
@@ -150,44 +147,31 @@ class Chooser:
             budget_ms: From raw input to last token, margin taken off.
             elapsed_ms: What of it has passed, without what the bounds of settings count: a look at the overview.
         """
-        logits_BS = self._decider.before_image(
-            torch.full((1,), budget_ms / self._slowness), known.free_BF, known.question_BD, known.glance_BD
-        )
-        outlook = self._outlook(known.vision_tokens_T)
-        values_S = logits_BS.numpy()[0].astype(np.float64)
-        left_ms = (budget_ms - elapsed_ms) / self._slowness
-        return self._pick(
-            known, outlook.expected, values_S, outlook.bound_ms_S <= left_ms, outlook.whole_ms_S <= left_ms
-        )
+        slowness = self._slowness
+        values_S = self._decider.before_image(budget_ms / slowness, known.features)
+        outlook, left_ms = self._outlook(known.vision_tokens_T), (budget_ms - elapsed_ms) / slowness
+        is_whole = self._full_setting is not None and bool(outlook.whole_ms_S[self._full_setting] <= left_ms)
+        return self._pick(known, outlook.expected, values_S, outlook.bound_ms_S <= left_ms, is_whole=is_whole)
 
-    def after_image(self, choice: Choice, vision_BD: Tensor, *, remaining_ms: float) -> Choice:
+    def after_image(self, choice: Choice, shown: Vector, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
+
+        A request for which nothing was feasible before stays flagged.
 
         Args:
             choice: What was chosen before.
-            vision_BD: ``(1, width)`` mean vision token, or the budget token's state; width 0 where it is not read.
+            shown: ``(width,)`` mean vision token, or the budget token's state; width 0 where it is not read.
             remaining_ms: Budget, margin taken off, less what has passed.
         """
-        tier = self.tier_of(choice)
-        logits_BR = self._decider.after_image(
-            torch.full((1,), remaining_ms / self._slowness),
-            torch.full((1,), tier),
-            choice.known.free_BF,
-            choice.known.question_BD,
-            vision_BD,
-        )
-        assert logits_BR is not None, "only a controller that decides twice is asked again"
+        tier, left_ms = self.tier_of(choice), remaining_ms / self._slowness
         of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
-        values_S, is_of_tier_S = self._no_values_S.copy(), self._nothing_S.copy()
-        values_S[of_tier], is_of_tier_S[of_tier] = logits_BR.numpy()[0], True
-        outlook, left_ms = self._outlook(choice.known.vision_tokens_T), remaining_ms / self._slowness
-        return self._pick(
-            choice.known,
-            choice.expected,
-            values_S,
-            is_of_tier_S & (outlook.bound_rest_ms_S <= left_ms),
-            is_of_tier_S & (outlook.whole_rest_ms_S <= left_ms),
-        )
+        values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
+        values_S[of_tier] = self._decider.after_image(left_ms, tier, choice.known.features, shown)
+        outlook, full = self._outlook(choice.known.vision_tokens_T), self._full_setting
+        is_feasible_S[of_tier] = outlook.bound_rest_ms_S[of_tier] <= left_ms
+        is_whole = full is not None and self._is_of(tier, full) and bool(outlook.whole_rest_ms_S[full] <= left_ms)
+        again = self._pick(choice.known, choice.expected, values_S, is_feasible_S, is_whole=is_whole)
+        return replace(again, is_infeasible=True) if choice.is_infeasible else again
 
     def token_bound_ms(self, choice: Choice) -> float:
         """Return how long one more token of the chosen setting takes at most, as far as is known; 0 if nothing is."""
@@ -227,13 +211,17 @@ class Chooser:
         prefill_ms_S = expected.prefill_ms * kappa.prefill_ms
         return _Outlook(expected, first_token_ms_S, prefill_ms_S, whole_ms_S, whole_rest_ms_S)
 
+    def _is_of(self, tier: int, setting: int) -> bool:
+        return setting // self._per_tier == tier
+
     def _pick(
         self,
         known: Known,
         expected: Times | None,
-        values_S: Array,
+        values_S: Vector,
         is_feasible_S: NDArray[np.bool_],
-        is_whole_S: NDArray[np.bool_],
+        *,
+        is_whole: bool,
     ) -> Choice:
         """Take the full setting if its whole answer fits, else the most valued feasible setting.
 
@@ -244,7 +232,8 @@ class Chooser:
         if is_infeasible:
             assert expected is not None, "without expectations everything is feasible"
             best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
-        elif self._full_setting is not None and is_whole_S[self._full_setting]:
+        elif is_whole:
+            assert self._full_setting is not None
             best, is_overruled = self._full_setting, True
         return Choice(
             setting=best,

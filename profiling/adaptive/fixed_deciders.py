@@ -1,17 +1,12 @@
 """Choosers that learn nothing of the request, asked as controllers are, so that all are measured alike."""
 
-# Shape suffixes: B = requests, D = width of the language model, S = settings.
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from models.controllers.decider import Decider
+from models.controllers import RequestDecider, Vector
 from models.knobs import KnobGrid
 from profiling.controllers import tables
 from profiling.controllers.budgets import budget_grid
@@ -32,7 +27,7 @@ FIXED_NAMES: Final = (RANDOM, *_TABLES)
 
 
 class FixedDecider:
-    """Decide by the budget alone, before the image.
+    """Decide by the budget alone, before the image; see ``RequestDecider``.
 
     Args:
         grid: The settings.
@@ -41,21 +36,22 @@ class FixedDecider:
 
     feature_widths: Final = {"free": 0, "question": 0, "glance": 0, "vision": 0}
     first_blocks: Final = None
+    decides_twice: Final = False
 
     def __init__(self, grid: KnobGrid, choose: Callable[[float], int]) -> None:
         self.grid = grid
         self._num_settings = len(grid.settings())
         self._choose = choose
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        """Return 1 for the chosen setting and 0 for the others, ``(batch, settings)``."""
-        chosen_B = torch.tensor([self._choose(budget_ms) for budget_ms in budget_ms_B.tolist()])
-        return F.one_hot(chosen_B, self._num_settings).float()
+    def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
+        """Return 1 for the chosen setting and 0 for the others, ``(settings,)``."""
+        liked = np.zeros(self._num_settings, dtype=np.float32)
+        liked[self._choose(budget_ms)] = 1
+        return liked
 
-    def after_image(
-        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
-    ) -> None:
-        """Return ``None``: all was decided before."""
+    def after_image(self, remaining_ms: float, tier: int, known: Mapping[str, Vector], shown: Vector) -> Vector:
+        """Never asked: all was decided before."""
+        raise AssertionError("only a controller that decides twice is asked again")
 
 
 class RandomDecider(FixedDecider):
@@ -68,14 +64,14 @@ class RandomDecider(FixedDecider):
 
     def __init__(self, grid: KnobGrid, *, seed: int) -> None:
         super().__init__(grid, lambda _budget_ms: 0)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = np.random.default_rng(seed)
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        """Return drawn logits, ``(batch, settings)``."""
-        return torch.rand(len(budget_ms_B), self._num_settings, generator=self._generator)
+    def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
+        """Return drawn logits, ``(settings,)``."""
+        return self._rng.random(self._num_settings, dtype=np.float32)
 
 
-def fixed_decider(name: str, grid: KnobGrid, training: Outcomes | None, *, seed: int) -> Decider:
+def fixed_decider(name: str, grid: KnobGrid, training: Outcomes | None, *, seed: int) -> RequestDecider:
     """Make a chooser by its name.
 
     Args:

@@ -1,18 +1,18 @@
 """The tables and pictures of a run of adaptive inference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from PIL import Image
 
 from profiling.adaptive.figures import ORACLE, plot_by_budget
+from profiling.adaptive.run_files import REQUESTS, TOTALS, write_rows
 from profiling.adaptive.served import Served
 from profiling.adaptive.sheet import example_sheet
-from profiling.adaptive.totals import Totals, totals_by_budget
+from profiling.adaptive.totals import MEANING, PUNCTUALITY, Totals, totals_by_budget
 from profiling.controllers import oracles, tables
 from profiling.controllers.baselines import choices_of
 from profiling.controllers.evaluation import evaluate
@@ -49,14 +49,9 @@ class AdaptiveReport:
     def table(self) -> Table:
         """Return the totals as a table."""
         return Table(
-            columns=(
-                *("budget (ms)", "requests", "accuracy", "goodput", "in time [95 %]", "late", "truncated"),
-                *("infeasible", "latency / budget p50 / p95 / p99", "overhead p50 / p99 (ms)", "of median request"),
-            ),
+            columns=("budget (ms)", "requests", "accuracy", "goodput", *PUNCTUALITY),
             rows=tuple(_row(each) for each in self.totals()),
-            caption=f"{self.policy} on {self.subject}. {self.promised} Goodput: accuracy with late answers as wrong. "
-            "In time: requests without a feasible setting are misses; Clopper-Pearson interval. Truncated: cut off at "
-            "the deadline, scored as far as they go. Overhead: controller and what it reads, part of the latency.",
+            caption=f"{self.policy} on {self.subject}. {self.promised} {MEANING}",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +60,7 @@ class AdaptiveReport:
             "promised": self.promised,
             "policy": self.policy,
             "subject": self.subject,
-            "totals": [{**asdict(each), "overhead_share": each.overhead_share} for each in self.totals()],
+            "totals": [each.to_json() for each in self.totals()],
             "references": {name: list(goodput) for name, goodput in self.references.items()},
         }
 
@@ -75,9 +70,8 @@ class AdaptiveReport:
         The picture of budgets needs budgets that are told apart, the page of examples needs some.
         """
         output_dir.mkdir(parents=True, exist_ok=True)
-        with written_whole(output_dir / "requests.parquet") as partial:
-            pd.DataFrame([asdict(row) for row in self.rows]).to_parquet(partial, index=False)
-        write_json(output_dir / "totals.json", self.to_json())
+        write_rows(self.rows, output_dir / REQUESTS)
+        write_json(output_dir / TOTALS, self.to_json())
         self.table().write(output_dir / "totals")
         *by_budget, _ = self.totals()
         if by_budget:
@@ -109,17 +103,10 @@ def reference_goodputs(training: Outcomes, test: Outcomes, budgets_ms: Sequence[
 
 
 def _row(each: Totals) -> tuple[str, ...]:
-    ratios = (each.latency_to_budget_p50, each.latency_to_budget_p95, each.latency_to_budget_p99)
     return (
         "all" if each.budget_ms is None else f"{each.budget_ms:g}",
         str(each.num_requests),
         f"{each.accuracy:.3f}",
         f"{each.goodput:.3f}",
-        str(each.adherence),
-        f"{each.late:.1%}",
-        f"{each.truncated:.1%}",
-        f"{each.infeasible:.1%}",
-        " / ".join(f"{ratio:.2f}" for ratio in ratios),
-        f"{each.overhead_p50_ms:.2f} / {each.overhead_p99_ms:.2f}",
-        f"{each.overhead_share:.1%}",
+        *each.punctuality(),
     )

@@ -77,6 +77,11 @@ class Served:
         return self.dataset, self.split, self.sample_id, self.budget_ms
 
     @property
+    def goodput(self) -> float:
+        """Its accuracy, nothing if it came late; nothing, too, where no right answer is known."""
+        return 0.0 if self.is_late else self.accuracy or 0.0
+
+    @property
     def is_late(self) -> bool:
         """Whether it took longer than allowed."""
         return self.latency_ms > self.budget_ms

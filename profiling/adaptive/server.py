@@ -4,14 +4,14 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from models.controllers import LLMBased
+from models.controllers import LLMBased, Vector
 from models.deadline import Deadline
 from models.engine import BegunPrefill, Engine, EngineName
 from models.generation import Generation, encode_images, generate, glance_at
@@ -253,9 +253,12 @@ class Server:
     ) -> tuple[Choice, ModelInputs, Generation]:
         seen = self._look(image, run) if self._chooser.reads_glance else None
         with run.timed(_FEATURES):
-            known = self._features.describe(image_size=image.size, question=request.question.question, prompt_ids=words)
-            if seen is not None:
-                known = replace(known, glance_BD=glance_embedding(seen.glance).cpu())
+            known = self._features.describe(
+                image_size=image.size,
+                question=request.question.question,
+                prompt_ids=words,
+                glance_D=None if seen is None else _vector(glance_embedding(seen.glance)),
+            )
         with run.timed(_CONTROLLER):
             elapsed_ms = run.elapsed_ms() - run.glance_ms
             choice = self._chooser.before_image(known, budget_ms=run.budget_ms, elapsed_ms=elapsed_ms)
@@ -299,10 +302,10 @@ class Server:
                 pooled_BD = vision_embedding(inputs, vision_tokens)
         _wait_for(vision_tokens)
         with run.timed(_FEATURES):
-            pooled_BD = pooled_BD.cpu()
+            pooled_D = _vector(pooled_BD)
         with run.timed(_CONTROLLER):
             run.remaining_ms = run.budget_ms - run.elapsed_ms()
-            return self._chooser.after_image(choice, pooled_BD, remaining_ms=run.remaining_ms)
+            return self._chooser.after_image(choice, pooled_D, remaining_ms=run.remaining_ms)
 
     def _begin(
         self, first_blocks: LLMBased, choice: Choice, inputs: ModelInputs, vision_tokens: Tensor, run: "_Run"
@@ -314,9 +317,9 @@ class Server:
             begun, state_BD = first_blocks.begin(self._model, inputs, vision_tokens, torch.tensor([run.remaining_ms]))
         _wait_for(state_BD)
         with run.timed(_FEATURES):
-            state_BD = state_BD.cpu()
+            state_D = _vector(state_BD)
         with run.timed(_CONTROLLER):
-            return self._chooser.after_image(choice, state_BD, remaining_ms=run.remaining_ms), begun
+            return self._chooser.after_image(choice, state_D, remaining_ms=run.remaining_ms), begun
 
     def _generate(self, request: BudgetedRequest, encoded: "_Encoded", choice: Choice, run: "_Run") -> Generation:
         deadline = None
@@ -344,6 +347,12 @@ def _wait_for(tensor: Tensor) -> None:
     """Wait until a GPU has made a tensor, so that the time until then counts as what it did."""
     if tensor.is_cuda:
         torch.cuda.current_stream(tensor.device).synchronize()
+
+
+def _vector(of_one_BD: Tensor) -> Vector:
+    """Return the numbers of the only request there is, on the host."""
+    vector: Vector = of_one_BD[0].float().cpu().numpy()
+    return vector
 
 
 def _expected_ms(choice: Choice, num_tokens: int) -> float | None:

@@ -1,9 +1,9 @@
 """What a run of requests amounts to, budget by budget."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,19 @@ from profiling.resampling import Interval
 
 MANY_BUDGETS: Final = 24
 """More different budgets than this are the requests' own, and are not told apart."""
+
+PUNCTUALITY: Final = (
+    *("in time [95 %]", "late", "truncated", "infeasible", "latency / budget p50 / p95 / p99"),
+    *("overhead p50 / p99 (ms)", "of median request"),
+)
+"""Heads of the columns that say how punctual requests were, see ``Totals.punctuality``."""
+
+MEANING: Final = (
+    "Goodput: accuracy with late answers as wrong. In time: requests without a feasible setting are misses; "
+    "Clopper-Pearson interval. Truncated: cut off at the deadline, scored as far as they go. Overhead: controller and "
+    "what it reads, part of the latency."
+)
+"""What a table of totals says below."""
 
 _KNOBS: Final = ("tier", "top_k", "num_active_blocks")
 
@@ -60,6 +73,21 @@ class Totals:
         """Median overhead as a share of the median latency."""
         return self.overhead_p50_ms / self.latency_p50_ms
 
+    def punctuality(self) -> tuple[str, ...]:
+        """Return a table's cells for the columns ``PUNCTUALITY``."""
+        ratios = (self.latency_to_budget_p50, self.latency_to_budget_p95, self.latency_to_budget_p99)
+        return (
+            str(self.adherence),
+            *(f"{share:.1%}" for share in (self.late, self.truncated, self.infeasible)),
+            " / ".join(f"{ratio:.2f}" for ratio in ratios),
+            f"{self.overhead_p50_ms:.2f} / {self.overhead_p99_ms:.2f}",
+            f"{self.overhead_share:.1%}",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {**asdict(self), "overhead_share": self.overhead_share}
+
 
 def totals_by_budget(rows: Sequence[Served]) -> list[Totals]:
     """Return the totals of each budget in rising order, and of all requests last.
@@ -69,11 +97,14 @@ def totals_by_budget(rows: Sequence[Served]) -> list[Totals]:
     """
     if not rows:
         raise ValueError("totals: no request was answered")
-    budgets_ms = sorted({row.budget_ms for row in rows})
-    if len(budgets_ms) > MANY_BUDGETS:
-        budgets_ms = []
-    found = [totals([row for row in rows if row.budget_ms == budget], budget_ms=budget) for budget in budgets_ms]
+    found = [totals([row for row in rows if row.budget_ms == ms], budget_ms=ms) for ms in shared_budgets_ms(rows)]
     return [*found, totals(rows, budget_ms=None)]
+
+
+def shared_budgets_ms(rows: Iterable[Served]) -> list[float]:
+    """Return the budgets in rising order; none where they are the requests' own, too many to be told apart."""
+    budgets_ms = sorted({row.budget_ms for row in rows})
+    return budgets_ms if len(budgets_ms) <= MANY_BUDGETS else []
 
 
 def totals(rows: Sequence[Served], *, budget_ms: float | None) -> Totals:
@@ -81,12 +112,11 @@ def totals(rows: Sequence[Served], *, budget_ms: float | None) -> Totals:
     ratio = [row.latency_ms / row.budget_ms for row in rows]
     p50, p95, p99 = (float(value) for value in np.percentile(ratio, [50, 95, 99]))
     overhead_p50_ms, overhead_p99_ms = np.percentile([row.features_ms + row.controller_ms for row in rows], [50, 99])
-    accuracy = [row.accuracy or 0.0 for row in rows]
     return Totals(
         budget_ms=budget_ms,
         num_requests=len(rows),
-        accuracy=float(np.mean(accuracy)),
-        goodput=float(np.mean([value * (not row.is_late) for value, row in zip(accuracy, rows, strict=True)])),
+        accuracy=float(np.mean([row.accuracy or 0.0 for row in rows])),
+        goodput=float(np.mean([row.goodput for row in rows])),
         adherence=adherence_interval(sum(row.is_in_time for row in rows), len(rows)),
         late=float(np.mean([row.is_late for row in rows])),
         truncated=float(np.mean([row.is_truncated for row in rows])),

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from profiling.controllers.baselines import BEST_STATIC_PER_BUDGET, ORACLES
-from profiling.controllers.comparison import Standing
 from profiling.controllers.evaluation import Evaluation
 from profiling.profile_plots import STYLE
+from profiling.standing import Standing
 
 _STATIC: Final = (
     *("random_feasible", "cheapest", "full", "lut_mean", "lut_p95", "tier_only", "top_k_only", "blocks_only"),

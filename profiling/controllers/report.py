@@ -10,7 +10,7 @@ from typing import Any, Final
 import matplotlib.pyplot as plt
 
 from profiling.controllers.baselines import BEST_STATIC_PER_BUDGET, ORACLE_FEATURE_LIMITED, ORACLE_REALISED
-from profiling.controllers.comparison import Standing, compare
+from profiling.controllers.comparison import PolicyStanding, compare
 from profiling.controllers.evaluation import Evaluation, evaluate, knob_shares
 from profiling.controllers.goodput_plot import plot_goodput
 from profiling.controllers.outcomes import Codes, Outcomes
@@ -36,7 +36,7 @@ class Report:
 
     outcomes: Outcomes
     evaluations: tuple[Evaluation, ...]
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, PolicyStanding]
     reference: str
     subject: str
 
@@ -61,11 +61,7 @@ class Report:
 
     def summary(self) -> Table:
         """Return the table's main columns, narrow enough for a screen."""
-        table = self.table()
-        places = [table.columns.index(name) for name in _SUMMARY]
-        rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
-        columns = tuple(name.partition(" [")[0] for name in _SUMMARY)
-        return Table(columns=columns, rows=rows, caption=table.caption)
+        return self.table().narrowed(_SUMMARY)
 
     def budget_table(self, name: str) -> Table:
         """Return one policy's results, budget by budget."""
@@ -124,14 +120,11 @@ class Report:
 
     def _row(self, evaluation: Evaluation, oracles: Sequence[str]) -> tuple[str, ...]:
         standing = self.standings[evaluation.name]
-        is_reference = evaluation.name == self.reference
         excess = [result.mean_excess for result in evaluation.budgets if result.mean_excess is not None]
         return (
             evaluation.name,
             str(standing.goodput),
-            "reference" if is_reference else _signed(standing.difference),
-            _UNKNOWN if is_reference else f"{standing.p_value:.3f}",
-            _UNKNOWN if is_reference else _verdict(standing),
+            *standing.cells(is_reference=evaluation.name == self.reference),
             f"{evaluation.accuracy:.3f}",
             f"{evaluation.adherence:.3f}",
             f"{min(result.adherence.value for result in evaluation.budgets):.3f}",
@@ -211,16 +204,6 @@ def report_on(
     return Report(
         outcomes=outcomes, evaluations=tuple(best_first), standings=standings, reference=reference, subject=subject
     )
-
-
-def _verdict(standing: Standing) -> str:
-    if standing.is_tie:
-        return "tie"
-    return "better" if standing.difference.value > 0 else "worse"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _share(interval: Interval | None) -> str:

@@ -137,7 +137,7 @@ def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
                 f"{saving.static_accuracy:.3f} -> {saving.accuracy:.3f}",
                 _percent(saving.median_saved),
                 _percent(saving.mean_saved),
-                _signed(saving.accuracy_gained),
+                saving.accuracy_gained.signed(),
             )
             for saving in savings
         ),
@@ -147,10 +147,7 @@ def savings_table(savings: Sequence[Saving], *, subject: str) -> Table:
 
 def summary(table: Table) -> Table:
     """Return the table without its intervals and static settings, narrow enough for a screen."""
-    places = [place for place, column in enumerate(table.columns) if column != "static setting"]
-    rows = tuple(tuple(row[place].partition(" [")[0] for place in places) for row in table.rows)
-    columns = tuple(table.columns[place].partition(" [")[0] for place in places)
-    return Table(columns=columns, rows=rows, caption=table.caption)
+    return table.narrowed([column for column in table.columns if column != "static setting"])
 
 
 def _image_counts(outcomes: Outcomes, *, seed: int) -> NDArray[np.int64]:
@@ -168,7 +165,3 @@ def _interval(values_R: Array) -> Interval:
 
 def _percent(interval: Interval) -> str:
     return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"

@@ -141,11 +141,12 @@ def test_a_checkpoint_decides_alone_as_it_did(world: ControllerDataModule, tmp_p
     assert (frozen.feature_widths, frozen.grid) == (decider.feature_widths, decider.grid)
     for budget_ms in (5.0, 20.0, 300.0):
         asked = (torch.full((len(batch),), budget_ms), batch.free_BF, batch.question_BD, batch.glance_BD)
-        torch.testing.assert_close(frozen.before_image(*asked), decider.before_image(*asked))
-    told = (batch.budget_ms_B, tier, batch.free_BF, batch.question_BD, states)
-    again = frozen.after_image(*told)
-    assert again is not None
-    assert torch.equal(again, logits)
+        for row, expected in enumerate(decider.before_image(*asked)):
+            found = frozen.before_image(budget_ms, {"free": batch.free_BF[row].numpy()})
+            torch.testing.assert_close(torch.from_numpy(found), expected)
+    for row in range(len(batch)):
+        again = frozen.after_image(float(batch.budget_ms_B[row]), 1, {}, states[row].numpy())
+        torch.testing.assert_close(torch.from_numpy(again), logits[row])
     assert frozen.first_blocks is not None
     assert torch.equal(frozen.first_blocks.decide(states), logits)
     decider.check_model(Path("model"))

@@ -22,3 +22,10 @@ def test_a_table_on_the_screen_keeps_its_brackets() -> None:
     console = Console(record=True, width=80)
     TABLE.show(console)
     assert "drop [95 %]" in console.export_text()
+
+
+def test_a_narrowed_table_has_the_columns_asked_for_without_intervals() -> None:
+    table = Table(columns=("name", "n", "drop [95 %]"), rows=(("a", "3", "0.1 [0.0, 0.2]"),), caption="C.")
+    assert table.narrowed(["drop [95 %]", "name"]) == Table(
+        columns=("drop", "name"), rows=(("0.1", "a"),), caption="C."
+    )

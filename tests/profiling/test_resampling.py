@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from profiling.resampling import NUM_RESAMPLINGS, Interval, mean_intervals, percentile_interval, resampled_means
+from profiling.resampling import (
+    NUM_RESAMPLINGS,
+    Interval,
+    cluster_means,
+    mean_intervals,
+    percentile_interval,
+    resampled_means,
+)
 
 
 def test_an_interval_is_as_wide_as_the_normal_law_says() -> None:
@@ -34,3 +41,28 @@ def test_what_is_undefined_has_no_interval() -> None:
 
 def test_an_interval_reads_as_a_number_with_its_ends() -> None:
     assert str(Interval(value=0.5, low=-0.25, high=1.0)) == "0.500 [-0.250, 1.000]"
+    assert Interval(value=0.5, low=-0.25, high=1.0).signed() == "+0.500 [-0.250, +1.000]"
+
+
+def test_draws_in_parts_are_those_of_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(4).normal(size=(30, 2))
+    whole = resampled_means(values, seed=5, num_resamplings=100)
+    assert whole.shape == (100, 2)
+    monkeypatch.setattr("profiling.resampling._MOST_COUNTS", 30 * 7)
+    np.testing.assert_allclose(resampled_means(values, seed=5, num_resamplings=100), whole, rtol=1e-12)
+
+
+def test_samples_of_a_cluster_are_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(50), 4)
+    values = rng.normal(size=50)[cluster][:, None]
+    together = cluster_means(values, cluster.astype(str).tolist(), seed=0)
+    apart = cluster_means(values, [str(place) for place in range(200)], seed=0)
+    assert together.shape == (2000, 1)
+    assert together.std() == pytest.approx(values[::4].std() / np.sqrt(50), rel=0.1)
+    assert apart.std() == pytest.approx(together.std() / 2, rel=0.1)
+
+
+def test_clusters_of_many_samples_weigh_more() -> None:
+    draws = cluster_means(np.asarray([[1.0], [0.0], [0.0], [0.0]]), list("abbb"), seed=0)
+    assert {round(float(value), 3) for value in draws[:, 0]} == {0.0, 0.25, 1.0}

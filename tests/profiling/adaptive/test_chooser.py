@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
+from models.controllers import Vector
 from models.knobs import spread_grid
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.online_features import Known
@@ -15,7 +14,8 @@ from profiling.promises.latency_table import PARTS, LatencyTable, Times
 
 GRID = spread_grid(4, top_k=(1, 2), block_counts=(4,))  # three tiers of two settings
 FIRST_MS = np.asarray([10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
-KNOWN = Known(free_BF=torch.zeros(1, 0), question_BD=torch.zeros(1, 0), vision_tokens_T=(20, 40, 80))
+KNOWN = Known(features={}, vision_tokens_T=(20, 40, 80))
+PICTURE = np.zeros(3, dtype=np.float32)
 
 
 class Likes:
@@ -26,23 +26,19 @@ class Likes:
     def __init__(self, *, asks_again: bool = False, width: int = 3) -> None:
         self.grid = GRID
         self.feature_widths: Mapping[str, int] = {"free": 0, "question": 0, "glance": 0, "vision": width}
-        self._asks_again = asks_again
+        self.decides_twice = asks_again
         self.asked: list[tuple[float, int]] = []
-        self.shown: list[Tensor] = []
+        self.shown: list[Mapping[str, Vector]] = []
         self.budgets_ms: list[float] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        self.shown.append(glance_BD)
-        self.budgets_ms.append(float(budget_ms_B))
-        return torch.arange(6.0)[None]
+    def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
+        self.shown.append(known)
+        self.budgets_ms.append(budget_ms)
+        return np.arange(6, dtype=np.float32)
 
-    def after_image(
-        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
-    ) -> Tensor | None:
-        if not self._asks_again:
-            return None
-        self.asked.append((float(remaining_ms_B), int(tier_B)))
-        return torch.tensor([[1.0, 0.0]])
+    def after_image(self, remaining_ms: float, tier: int, known: Mapping[str, Vector], shown: Vector) -> Vector:
+        self.asked.append((remaining_ms, tier))
+        return np.asarray([1, 0], dtype=np.float32)
 
 
 def table(*, kappa: float = 1.0) -> LatencyTable:
@@ -81,7 +77,7 @@ def test_requests_are_bounded_by_the_times_of_their_own_vision_tokens() -> None:
     chooser = Chooser(Likes(), replace(few, by_tokens=by_tokens), stops_at_deadline=True)
     for _ in range(2):
         assert chooser.before_image(KNOWN, budget_ms=60.0, elapsed_ms=0.0).setting == 5
-        many = chooser.before_image(replace(KNOWN, vision_tokens_T=(1000,) * 3), budget_ms=60.0, elapsed_ms=0.0)
+        many = chooser.before_image(KNOWN._replace(vision_tokens_T=(1000,) * 3), budget_ms=60.0, elapsed_ms=0.0)
         assert many.setting == 2  # 30 ms, twice
         assert many.expected is not None
         assert many.expected.total_ms[2] == 2 * 38.0
@@ -113,10 +109,10 @@ def test_where_the_whole_answer_of_the_full_setting_fits_there_is_nothing_to_cho
 def test_the_second_decision_takes_the_full_setting_too_if_it_is_of_the_tier() -> None:
     chooser = Chooser(Likes(asks_again=True), table(), stops_at_deadline=True, full_setting=5)
     before = chooser.before_image(KNOWN, budget_ms=62.0, elapsed_ms=0.0)
-    found = [chooser.after_image(before, torch.zeros(1, 3), remaining_ms=left_ms).setting for left_ms in (37.9, 38.0)]
+    found = [chooser.after_image(before, PICTURE, remaining_ms=left_ms).setting for left_ms in (37.9, 38.0)]
     assert (before.setting, found) == (5, [4, 5])
     low = chooser.before_image(KNOWN, budget_ms=15.0, elapsed_ms=0.0)
-    assert chooser.after_image(low, torch.zeros(1, 3), remaining_ms=99.0).setting == 0
+    assert chooser.after_image(low, PICTURE, remaining_ms=99.0).setting == 0
 
 
 def test_a_controller_that_is_not_to_be_ruled_out_anything_has_its_way() -> None:
@@ -133,13 +129,19 @@ def test_the_second_decision_is_among_the_tier_and_by_the_time_that_is_left() ->
     chooser = Chooser(decider, table(), stops_at_deadline=True)
     assert chooser.decides_twice
     assert chooser.reads_picture
-    decider.asked.clear()
     first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
-    second = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=25.0)  # its prefill is expected to take 25
+    second = chooser.after_image(first, PICTURE, remaining_ms=25.0)  # its prefill is expected to take 25
     assert decider.asked == [(25.0, 2)]
     assert (second.setting, second.is_infeasible) == (4, False)
-    late = chooser.after_image(first, torch.zeros(1, 3), remaining_ms=24.9)
+    late = chooser.after_image(first, PICTURE, remaining_ms=24.9)
     assert (late.setting, late.is_infeasible) == (4, True)
+
+
+def test_what_nothing_was_feasible_for_before_the_image_stays_flagged_behind_it() -> None:
+    chooser = Chooser(Likes(asks_again=True), table(kappa=1.5), stops_at_deadline=True)
+    first = chooser.before_image(KNOWN, budget_ms=14.9, elapsed_ms=0.0)
+    assert first.is_infeasible
+    assert chooser.after_image(first, PICTURE, remaining_ms=14.0).is_infeasible  # its prefill takes 7.5 at most
 
 
 def test_a_controller_is_asked_again_if_it_would_answer_and_shown_the_picture_if_it_would_look() -> None:
@@ -148,7 +150,7 @@ def test_a_controller_is_asked_again_if_it_would_answer_and_shown_the_picture_if
     blind = Chooser(Likes(asks_again=True, width=0), table(), stops_at_deadline=True)
     assert (blind.decides_twice, blind.reads_picture) == (True, False)
     first = blind.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
-    assert blind.after_image(first, torch.zeros(1, 0), remaining_ms=90.0).setting == 4
+    assert blind.after_image(first, PICTURE[:0], remaining_ms=90.0).setting == 4
 
 
 def test_a_controller_is_shown_the_overview_if_it_would_look() -> None:
@@ -157,9 +159,9 @@ def test_a_controller_is_shown_the_overview_if_it_would_look() -> None:
     assert not chooser.reads_glance
     decider.feature_widths = {**decider.feature_widths, "glance": 3}
     assert chooser.reads_glance
-    glance = torch.arange(3.0)[None]
-    chooser.before_image(replace(KNOWN, glance_BD=glance), budget_ms=100.0, elapsed_ms=0.0)
-    assert decider.shown[-1] is glance
+    known = KNOWN._replace(features={"glance": PICTURE})
+    chooser.before_image(known, budget_ms=100.0, elapsed_ms=0.0)
+    assert decider.shown[-1] is known.features
 
 
 def test_runners_up_are_feasible_and_best_first() -> None:
@@ -187,7 +189,6 @@ def test_a_table_of_another_grid_is_refused() -> None:
 def test_on_a_machine_that_takes_longer_there_is_less_time_to_choose_by() -> None:
     decider, pace = Likes(asks_again=True), Pace(weight=1.0)
     chooser = Chooser(decider, table(), stops_at_deadline=True, pace=pace)
-    decider.asked.clear()
     first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=20.0)
     assert (first.setting, chooser.token_bound_ms(first)) == (5, 4.0)
     chooser.learn(measured_ms=60.0, expected_ms=40.0)
@@ -195,7 +196,7 @@ def test_on_a_machine_that_takes_longer_there_is_less_time_to_choose_by() -> Non
     assert busy.setting == 4
     assert chooser.token_bound_ms(busy) == pytest.approx(6.0)
     assert decider.budgets_ms == pytest.approx([100.0, 100.0 / 1.5])
-    again = chooser.after_image(busy, torch.zeros(1, 3), remaining_ms=37.4)  # a prefill of 25 takes 37.5
+    again = chooser.after_image(busy, PICTURE, remaining_ms=37.4)  # a prefill of 25 takes 37.5
     assert decider.asked[0] == pytest.approx((37.4 / 1.5, 2))
     assert again.is_infeasible
     chooser.forget()

@@ -1,16 +1,17 @@
 """A controller that decides from the model's first blocks, asked while a request is served."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from models.checkpoint import load_molmo, read_hf_config
-from models.controllers import LLMBased
+from models.controllers import LLMBased, Vector
 from models.engine import EagerEngine
 from models.generation import encode_images, generate
 from models.knobs import KnobGrid, own_grid
@@ -32,6 +33,8 @@ REQUEST = BudgetedRequest(question=QUESTION, budget_ms=100.0)
 class FromFirstBlocks:
     """Cuts images at the middle tier and takes what a budget token says; ``bias`` is added to the settings there."""
 
+    decides_twice = True
+
     def __init__(self, grid: KnobGrid, width: int, *, bias: Tensor | None = None) -> None:
         torch.manual_seed(1)
         levels = (len(grid.top_k), len(grid.blocks_by_count))
@@ -42,14 +45,13 @@ class FromFirstBlocks:
         self.bias = torch.zeros(levels[0] * levels[1]) if bias is None else bias
         self.said: list[Tensor] = []
 
-    def before_image(self, budget_ms_B: Tensor, free_BF: Tensor, question_BD: Tensor, glance_BD: Tensor) -> Tensor:
-        return torch.tensor([0.0, 1.0, 0.0]).repeat_interleave(len(self.bias))[None]
+    def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
+        return np.asarray([0, 1, 0], dtype=np.float32).repeat(len(self.bias))
 
-    def after_image(
-        self, remaining_ms_B: Tensor, tier_B: Tensor, free_BF: Tensor, question_BD: Tensor, vision_BD: Tensor
-    ) -> Tensor:
-        self.said.append(self.first_blocks.decide(vision_BD))
-        return self.said[-1] + self.bias
+    def after_image(self, remaining_ms: float, tier: int, known: Mapping[str, Vector], shown: Vector) -> Vector:
+        self.said.append(self.first_blocks.decide(torch.from_numpy(shown)[None]))
+        logits: Vector = (self.said[-1] + self.bias)[0].numpy()
+        return logits
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +89,7 @@ def inputs_of(model: Any) -> Any:
 
 def test_the_decision_is_the_networks_own_for_the_time_that_is_left(model: Any) -> None:
     decider = FromFirstBlocks(model[1], model[0].config.hidden_dim)
-    asked = server(model, decider)
-    decider.said.clear()  # of a call that found out whether it decides twice
-    served = asked.answer(REQUEST, QUESTION.open_image(), margin=0.25).served
+    served = server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.25).served
     with torch.inference_mode():
         expected = decider.first_blocks(model[0], inputs_of(model), torch.tensor([served.remaining_ms]))
         other = decider.first_blocks(model[0], inputs_of(model), torch.tensor([REQUEST.budget_ms]))

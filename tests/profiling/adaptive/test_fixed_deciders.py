@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from models.controllers.decider import Decider
+from models.controllers import RequestDecider
 from models.knobs import spread_grid
 from profiling.adaptive.fixed_deciders import fixed_decider
 from profiling.controllers import tables
@@ -11,16 +10,14 @@ from profiling.controllers.outcomes import Outcomes
 from profiling.controllers.requests import Requests
 from tests.controller_world import GRID, world
 
-NOTHING = torch.zeros(1, 0)
-
 
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
     return world(num_images=40)
 
 
-def choice(decider: Decider, budget_ms: float) -> int:
-    return int(decider.before_image(torch.tensor([budget_ms]), NOTHING, NOTHING, NOTHING).argmax())
+def choice(decider: RequestDecider, budget_ms: float) -> int:
+    return int(decider.before_image(budget_ms, {}).argmax())
 
 
 @pytest.mark.parametrize("name", ["lut_mean", "lut_p95", "best_static_per_budget", "cheapest", "full"])
@@ -44,7 +41,7 @@ def test_a_setting_is_named_by_its_levels() -> None:
     decider = fixed_decider("medium/8/12", GRID, None, seed=0)
     setting = GRID.settings()[choice(decider, 1.0)]
     assert (setting.tier, setting.top_k, setting.num_active_blocks) == ("medium", 8, 12)
-    assert decider.after_image(torch.ones(1), torch.ones(1), NOTHING, NOTHING, NOTHING) is None
+    assert not decider.decides_twice
 
 
 def test_chance_likes_all_settings_alike() -> None:

@@ -1,5 +1,6 @@
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,7 +31,7 @@ def test_a_picture_has_the_tokens_of_its_layout_whatever_was_asked_before(width:
     geometry = CropGeometry.from_config(MODEL.config)
     layouts = [image_layout(height, width, geometry, tier=tier) for tier in GRID.tiers]
     assert known.vision_tokens_T == tuple(layout.num_vision_tokens for layout in layouts)
-    free = dict(zip(NAMES, known.free_BF[0].tolist(), strict=True))
+    free = dict(zip(NAMES, known.features["free"].tolist(), strict=True))
     assert 2 ** free["log2_aspect_ratio"] == pytest.approx(width / height)
     assert 2 ** free["log2_text_tokens"] == pytest.approx(2 + layouts[0].num_layout_tokens + len(IDS))
 
@@ -47,6 +48,6 @@ def test_a_size_is_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_mean_word_is_that_of_the_tables(dtype: torch.dtype) -> None:
     model = deepcopy(MODEL).to(dtype)
-    mean_BD = described(OnlineFeatures(model, GRID, READS), 640, 480).question_BD
-    assert mean_BD.dtype == torch.float32
-    torch.testing.assert_close(mean_BD, question_embedding(model, torch.tensor([IDS])))
+    mean_D = described(OnlineFeatures(model, GRID, READS), 640, 480).features["question"]
+    assert mean_D.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(mean_D)[None], question_embedding(model, torch.tensor([IDS])))

@@ -4,11 +4,13 @@ from contextlib import chdir
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from models.checkpoint import load_molmo, read_hf_config
+from models.controllers import Vector
 from models.engine import EagerEngine
 from models.generation import encode_images, generate, glance_at
 from models.knobs import KnobGrid, own_grid
@@ -64,6 +66,10 @@ def server(model: Any, decider: Any, *, now: Any = None, **changes: Any) -> Serv
     )
 
 
+def assert_same(found: Vector, expected_BD: Tensor) -> None:
+    torch.testing.assert_close(torch.from_numpy(found)[None], expected_BD)
+
+
 def ticking(step_ms: float = 1.0) -> Any:
     """A clock that goes on by a millisecond whenever it is read."""
     ticks: Iterator[int] = count()
@@ -110,19 +116,17 @@ def test_every_part_is_timed_and_the_latency_is_all_of_it(model: Any, monkeypatc
 def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_picture_shows(model: Any) -> None:
     molmo, grid, processor = model
     decider = LooksTwice(grid, width=32)
-    asked = server(model, decider, now=ticking(2.0))
-    decider.told.clear()  # of a call that found out whether it decides twice
-    answer = asked.answer(REQUEST, QUESTION.open_image(), margin=0.25)
-    (budget_ms, _, question, _), (remaining_ms, tier, vision) = decider.told
-    assert budget_ms.tolist() == [75.0]  # a quarter is kept back
-    assert remaining_ms.tolist() == [pytest.approx(75.0 - 2 * 16)]
-    assert tier.tolist() == [2]
+    answer = server(model, decider, now=ticking(2.0)).answer(REQUEST, QUESTION.open_image(), margin=0.25)
+    ((budget_ms, known),), ((remaining_ms, tier, vision),) = decider.told_before, decider.told_after
+    assert budget_ms == 75.0  # a quarter is kept back
+    assert remaining_ms == pytest.approx(75.0 - 2 * 16)
+    assert tier == 2
     words = processor.tokenizer.encode(QUESTION.prompt(molmo.config.vocab_size))
-    torch.testing.assert_close(question, question_embedding(molmo, torch.tensor([words])))
+    assert_same(known["question"], question_embedding(molmo, torch.tensor([words])))
     inputs = processor.from_token_ids(words, QUESTION.open_image(), tier=grid.tier("high"))
     vision_tokens = encode_images(molmo, inputs)
     assert vision_tokens is not None
-    torch.testing.assert_close(vision, vision_embedding(inputs, vision_tokens))
+    assert_same(vision, vision_embedding(inputs, vision_tokens))
     assert (answer.served.tier, answer.served.top_k, answer.served.num_active_blocks) == ("high", 1, 2)
     assert answer.choice.setting == 12
 
@@ -130,7 +134,7 @@ def test_the_second_decision_is_told_the_time_that_is_really_left_and_what_the_p
 def test_the_second_decision_is_also_asked_of_a_controller_that_does_not_look(model: Any) -> None:
     decider = LooksTwice(model[1], width=0)
     served = server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0).served
-    assert decider.told[-1][2].shape == (1, 0)
+    assert decider.told_after[-1][2].shape == (0,)
     assert (served.top_k, served.num_active_blocks) == (1, 2)  # what it says when asked again
 
 
@@ -141,9 +145,9 @@ def test_the_first_decision_is_shown_the_overview_and_the_answer_stays_the_same(
     expected, found = (server(model, decider).answer(REQUEST, image, margin=0.0).served for decider in (blind, looking))
     assert (found.prediction, found.tier, found.vision_tokens) == (expected.prediction, "high", expected.vision_tokens)
     glance = glance_embedding(glance_at(molmo, processor.image_processor.overview(image)))
-    torch.testing.assert_close(looking.told[1][3], glance)
-    assert blind.told[1][3].shape == (1, 0)
-    torch.testing.assert_close(looking.told[2][2], blind.told[2][2], atol=1e-5, rtol=1e-5)  # the mean vision token
+    assert_same(looking.told_before[0][1]["glance"], glance)
+    assert "glance" not in blind.told_before[0][1]
+    np.testing.assert_allclose(looking.told_after[0][2], blind.told_after[0][2], atol=1e-5, rtol=1e-5)
 
 
 def test_both_goes_at_a_picture_are_timed_and_only_the_controllers_own_time_is_taken_from_the_bounds(
@@ -208,7 +212,7 @@ def test_free_features_are_those_that_tables_have(model: Any) -> None:
     decider = LooksTwice(grid, width=32)
     server(model, decider).answer(REQUEST, QUESTION.open_image(), margin=0.0)
     expected = free_features_of(outcomes_of(table, grid))
-    torch.testing.assert_close(decider.told[1][1].double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(decider.told_before[0][1]["free"], expected[0], rtol=1e-6, atol=1e-6)
 
 
 def test_an_answer_is_cut_where_the_clock_says_so(model: Any) -> None:
@@ -232,5 +236,5 @@ def test_what_no_controller_reads_is_not_made(model: Any) -> None:
     known = OnlineFeatures(molmo, grid, {"free": 0, "question": 0, "glance": 0, "vision": 0}).describe(
         image_size=(30, 20), question="what?", prompt_ids=[1, 2]
     )
-    assert (known.free_BF.shape, known.question_BD.shape) == ((1, 0), (1, 0))
+    assert known.features == {}
     assert len(known.vision_tokens_T) == 3

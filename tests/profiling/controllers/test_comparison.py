@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from profiling.controllers.comparison import bootstrap_p_value, cluster_means, compare, holm
+from profiling.controllers.comparison import compare
 from profiling.controllers.evaluation import Evaluation
 from profiling.controllers.outcomes import Array
 
@@ -12,23 +12,6 @@ def evaluation(name: str, goodput_N: Array) -> Evaluation:
 
 def names_of(groups: np.ndarray) -> list[str]:
     return [f"i{group}" for group in groups]
-
-
-def test_samples_of_an_image_are_drawn_together() -> None:
-    rng = np.random.default_rng(0)
-    image = np.repeat(np.arange(50), 4)
-    values = rng.normal(size=50)[image][:, None]
-    together = cluster_means(values, names_of(image), seed=0)
-    apart = cluster_means(values, names_of(np.arange(200)), seed=0)
-    assert together.shape == (2000, 1)
-    assert together.std() == pytest.approx(values[::4].std() / np.sqrt(50), rel=0.1)
-    assert apart.std() == pytest.approx(together.std() / 2, rel=0.1)
-
-
-def test_images_of_many_samples_weigh_more() -> None:
-    image = np.asarray([0, 1, 1, 1])
-    draws = cluster_means(np.asarray([[1.0], [0.0], [0.0], [0.0]]), names_of(image), seed=0)
-    assert {round(float(value), 3) for value in draws[:, 0]} == {0.0, 0.25, 1.0}
 
 
 def test_intervals_of_differences_hold_the_truth_about_as_often_as_they_say() -> None:
@@ -80,17 +63,12 @@ def test_the_share_of_the_gap_is_counted_from_the_best_static_table() -> None:
     assert compare(rows[1:], names_of(np.arange(200)), reference="half", seed=0)["half"].gap_closed == {}
 
 
-def test_holms_correction_is_that_of_the_textbook() -> None:
-    corrected = holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": 0.9})
-    assert corrected == pytest.approx({"b": 0.04, "c": 0.09, "a": 0.09, "d": 0.9})
-    assert holm({"a": 0.8, "b": 0.7}) == {"b": 1.0, "a": 1.0}
-
-
-def test_a_p_value_is_twice_the_smaller_tail() -> None:
-    draws = np.concatenate([np.full(1950, 1.0), np.full(50, -1.0)])
-    assert bootstrap_p_value(draws) == pytest.approx(2 * 51 / 2001)
-    assert bootstrap_p_value(-draws) == pytest.approx(2 * 51 / 2001)
-    assert bootstrap_p_value(np.zeros(2000)) == 1.0
+def test_oracles_leave_the_correction_to_the_others() -> None:
+    base = np.random.default_rng(0).random(50)
+    rows = [evaluation(name, base + 0.1) for name in ("one", "two", "oracle_realised", "oracle_noise_free")]
+    standings = compare([evaluation("base", base), *rows], names_of(np.arange(50)), reference="base", seed=0)
+    assert standings["one"].p_value == pytest.approx(2 * 2 / 20001)
+    assert standings["oracle_realised"].p_value == pytest.approx(2 / 20001)
 
 
 def test_a_reference_that_is_not_there_is_refused() -> None:
