@@ -1,7 +1,5 @@
 """Answer requests within their budgets, really and end to end, and say how right and how punctual that was."""
 
-import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,16 +14,16 @@ from lightning_modules.finished_policy import FinishedPolicy, PolicySource
 from models.molmo import Molmo
 from profiling.adaptive.journal import Journal
 from profiling.adaptive.report import AdaptiveReport, reference_goodputs
-from profiling.adaptive.request import BudgetedRequest
+from profiling.adaptive.request import BudgetedRequest, Key
 from profiling.adaptive.served import Served
 from profiling.adaptive.server import Server
 from profiling.adaptive.totals import Totals, shared_budgets_ms
 from profiling.promises.adaptive_margin import AdaptiveMargin
-from profiling.promises.drift import DriftAlarm
+from profiling.promises.digests import file_digest
+from profiling.promises.validity import NOTHING_IS_PROMISED
 from profiling.schema import Environment
 
-_log = logging.getLogger(__name__)
-
+_OUTPUT_DIR: Final = "--model.init_args.output_dir"
 _LOGGED: Final = ("accuracy", "goodput", "late", "truncated", "infeasible", "overhead_p50_ms", "overhead_p99_ms")
 _ALPHA: Final = 0.05  # that an online margin aims at where no promise says
 
@@ -34,7 +32,8 @@ class AdaptiveInferenceModule(LightningModule):
     """Test a finished policy in fresh runs, one request at a time.
 
     Writes a row a request to ``requests.jsonl`` while running; the same command goes on where it stopped. At the end
-    writes and prints the totals, see ``AdaptiveReport.write``. The first request is run once before, uncounted.
+    writes and prints the totals of what it was asked, see ``AdaptiveReport.write``: the file may hold rows of other
+    budgets and questions, too. The first request is run once before, uncounted.
 
     Logs, under ``test/``, ``accuracy``, ``goodput``, ``adherence``, ``late``, ``truncated``, ``infeasible``,
     ``overhead_p50_ms`` and ``overhead_p99_ms`` over all requests, and the first six with ``/<budget>`` behind.
@@ -62,7 +61,7 @@ class AdaptiveInferenceModule(LightningModule):
         self.molmo: Molmo | None = None
         self._margins: dict[float, AdaptiveMargin] = {}
         self._examples: list[tuple[Served, Image.Image]] = []
-        self._drift_was_told = False
+        self._asked: list[Key] = []
         self._is_warm = False
 
     def configure_model(self) -> None:
@@ -77,9 +76,9 @@ class AdaptiveInferenceModule(LightningModule):
         """Make what answers, now that the model is on its device, and see what a run before has answered."""
         self._server: Server = self._policy.server()
         self._environment = self._policy.environment(self._server.engine_name)
-        self._journal = Journal(self.output_dir / "requests.jsonl", self._run())
-        promise = self._policy.promise
-        self._drift = DriftAlarm(expected_ratio=1.0 if promise is None else promise.expected_ratio)
+        self._journal = Journal(self.output_dir / "requests.jsonl", self._run(), option=_OUTPUT_DIR)
+        self._watch = self._policy.watch(self._server.engine_name, online_margin=self.online_margin)
+        self._asked.clear()
 
     def test_step(self, batch: BudgetedRequest, batch_idx: int) -> None:
         """Answer a request, unless a run before has."""
@@ -90,6 +89,9 @@ class AdaptiveInferenceModule(LightningModule):
         if served is None:
             assert image is not None
             served = self._answer(batch, image)
+        self._asked.append(batch.key)
+        if self._watch is not None:
+            self._watch.note(served.budget_ms, measured_ms=served.latency_ms, expected_ms=served.expected_ms)
         if is_example:
             assert image is not None
             self._examples.append((served, image))
@@ -98,7 +100,8 @@ class AdaptiveInferenceModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the totals."""
-        *by_budget, overall = self._report().totals()
+        self._report = self._make_report()
+        *by_budget, overall = self._report.totals()
         for totals in by_budget:
             place = f"/{totals.budget_ms:g}"
             self.log_dict({f"test/{name}{place}": value for name, value in _logged(totals).items() if "ms" not in name})
@@ -106,9 +109,9 @@ class AdaptiveInferenceModule(LightningModule):
 
     def on_test_end(self) -> None:
         """Write and print what it came to."""
-        report, console = self._report(), Console()
-        report.write(self.output_dir, self._examples)
-        report.table().show(console)
+        console = Console()
+        self._report.write(self.output_dir, self._examples)
+        self._report.table().show(console)
         console.print(f"wrote totals, pictures and rows to {self.output_dir}", highlight=False)
 
     def _answer(self, request: BudgetedRequest, image: Image.Image) -> Served:
@@ -117,14 +120,6 @@ class AdaptiveInferenceModule(LightningModule):
             self._is_warm = True
         served = self._server.answer(request, image, margin=self._margin(request.budget_ms)).served
         self._journal.write(served)
-        if served.expected_ms:
-            self._drift.update(measured_ms=served.latency_ms, predicted_ms=served.expected_ms)
-        if self._drift.rings and not self._drift_was_told:
-            self._drift_was_told = True
-            _log.warning(
-                "drift: requests take %.0f %% of what they took at the calibration; run `recalibrate`",
-                100 * (1 + (self._drift.shift or 0.0)),
-            )
         return served
 
     def _margin(self, budget_ms: float) -> float:
@@ -140,23 +135,30 @@ class AdaptiveInferenceModule(LightningModule):
 
     def _run(self) -> dict[str, Any]:
         """Say what the rows are of, so that rows of another run are never added to them."""
-        promise, controller = self.source.promise, Path(self.source.controller)
+        promise = self.source.promise
         return {
             "policy": asdict(self.source),
             "online_margin": self.online_margin,
-            "promise_digest": None if promise is None else _digest(Path(promise)),
-            "controller_digest": _digest(controller) if controller.is_file() else None,
+            "promise_digest": None if promise is None else file_digest(promise),
+            "digests": self._policy.digests,
             "environment": self._environment.model_dump(mode="json"),
         }
 
-    def _report(self) -> AdaptiveReport:
-        rows = list(self._journal.served.values())
+    def _make_report(self) -> AdaptiveReport:
+        rows = [self._journal.served[key] for key in dict.fromkeys(self._asked)]
         budgets_ms, parts = shared_budgets_ms(rows), self._policy.parts
         references: Mapping[str, list[float]] = {}
         if parts and budgets_ms:
             references = reference_goodputs(parts["train"], parts["test"], budgets_ms)
+        promised = NOTHING_IS_PROMISED
+        if self._watch is not None:
+            promised = self._watch.validity.sentence(sorted({row.budget_ms for row in rows}))
         return AdaptiveReport(
-            rows=rows, policy=_name(self.source), subject=_subject(self._environment), references=references
+            rows=rows,
+            policy=_name(self.source),
+            subject=_subject(self._environment),
+            references=references,
+            promised=promised,
         )
 
 
@@ -175,7 +177,3 @@ def _subject(environment: Environment) -> str:
         f"{environment.model}, {environment.dtype}, {environment.engine} engine, {environment.device}{threads}, "
         f"torch {environment.torch}"
     )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

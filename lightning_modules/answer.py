@@ -105,6 +105,7 @@ class AnswerModule(LightningModule):
         assert self.molmo is not None
         if self.budget_ms is not None:
             self._server = self._policy.server()
+            self._watch = self._policy.watch(self._server.engine_name)
             return
         tokenizer, special_tokens = self._text
         self._processor = MolmoProcessor(self.molmo.config, special_tokens, tokenizer, device=self.device)
@@ -135,7 +136,11 @@ class AnswerModule(LightningModule):
         asked = [BudgetedRequest(question=request, budget_ms=budget_ms) for request in requests]
         self._server.warm_up(asked[0])
         margin = self._policy.margin(budget_ms)
-        return [self._server.answer(request, request.question.open_image(), margin=margin) for request in asked]
+        answers = [self._server.answer(request, request.question.open_image(), margin=margin) for request in asked]
+        if self._watch is not None:
+            for served in (answer.served for answer in answers):
+                self._watch.note(budget_ms, measured_ms=served.latency_ms, expected_ms=served.expected_ms)
+        return answers
 
 
 def _grid_of_one(grid: KnobGrid, setting: KnobSetting) -> KnobGrid:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -26,16 +26,19 @@ from profiling.controllers.measured_grid import full_setting
 from profiling.controllers.outcomes import Outcomes, read_outcomes
 from profiling.environment import collect_environment
 from profiling.model_source import DtypeName, GridLevels
+from profiling.promises.digests import file_digest, profiles_digest
 from profiling.promises.estimated_times import estimated_times
-from profiling.promises.latency_table import LatencyTable, calibrated, fit_latency_table
+from profiling.promises.latency_table import LatencyTable, calibrated, check_calibration, fit_latency_table
 from profiling.promises.promise import Promise, read_promise
+from profiling.promises.validity import validity
+from profiling.promises.watch import PromiseWatch
 from profiling.schema import Environment
+from profiling.subsets.store import weights_digest
 
 _log = logging.getLogger(__name__)
 
 _CHECKPOINT = ".ckpt"
 _PARTS = ("train", "calibration", "test")
-_PROMISED_WITH = ("stops_at_deadline", "checks_time", "tracks_pace", "dtype", "engine", "tiling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,8 @@ class PolicySource:
         snapshot: Folder of a model snapshot, or a hub id in the local cache.
         controller: Checkpoint of a controller; or a chooser that learns nothing: ``random``, ``cheapest``, ``full``,
             ``lut_mean``, ``lut_p95``, ``best_static``, ``best_static_per_budget``, or a setting such as ``high/4/16``.
-        promise: File of ``calibrate``: its margins are kept back, its bounds rule settings out.
+        promise: File of ``calibrate``: its margins are kept back, its bounds rule settings out. Those of another policy
+            may be borrowed, and then nothing is promised.
         profile: Profiles of the model on this device with the parts train, calibration and test. Without a promise the
             bounds are made of it; tables are looked up in it.
         stops_at_deadline: Whether answers are cut off rather than late; that takes a promise or a profile.
@@ -76,6 +80,26 @@ class PolicySource:
     tiling: Tiling = "target"
     seed: int = 42
 
+    @classmethod
+    def of_promise(cls, promise: Promise, *, where: str) -> "PolicySource":
+        """Return the policy that a promise was found with.
+
+        Raises:
+            ValueError: If the promise names arguments that a policy does not take, or lacks one.
+        """
+        known = {each.name for each in fields(cls)}
+        wrong = sorted(set(promise.policy) - known) or sorted({"snapshot", "controller"} - set(promise.policy))
+        if wrong:
+            raise ValueError(
+                f"{where}: policy: unknown or missing: {', '.join(wrong)}; `calibrate` anew with this version"
+            )
+        return cls(**promise.policy)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the controller learned anything; other choosers are named by what they do."""
+        return self.controller.endswith(_CHECKPOINT)
+
     def read_parts(self) -> dict[str, Outcomes]:
         """Read the profile, part by part; nothing without one.
 
@@ -92,6 +116,17 @@ class PolicySource:
             raise ValueError(f"profile: needs the parts {', '.join(_PARTS)}, got {found}")
         return {part: outcomes.take((part_of_sample == part).to_numpy()) for part in _PARTS}
 
+    def digests(self) -> dict[str, str]:
+        """Return what tells the policy's files, which have been read, from others; see ``Promise.digests``."""
+        found = {"controller": self.controller, "weights": weights_digest(snapshot_directory(self.snapshot))}
+        if self.is_trained:
+            found["controller"] = file_digest(self.controller)
+        if self.profile is not None:
+            found["profile"] = profiles_digest(self.profile)
+        if self.estimator is not None and self.promise is None:  # a promise has times of its own
+            found["estimator"] = file_digest(self.estimator)
+        return found
+
     def load(self) -> "FinishedPolicy":
         """Read everything; the model is on the CPU.
 
@@ -102,8 +137,6 @@ class PolicySource:
         folder = snapshot_directory(self.snapshot)
         hf_config = read_hf_config(folder)
         promise = None if self.promise is None else read_promise(self.promise)
-        if promise is not None:
-            self._warn_of_changes(promise)
         parts = self.read_parts()
         table = None if promise is None else promise.table
         if table is None and parts:
@@ -122,29 +155,23 @@ class PolicySource:
             source=self,
             molmo=molmo.requires_grad_(False).eval(),
             hf_config=hf_config,
+            digests=self.digests(),
             decider=decider,
             table=table,
             promise=promise,
             parts=parts,
         )
 
-    def _warn_of_changes(self, promise: Promise) -> None:
-        for name in _PROMISED_WITH:
-            then, now = promise.policy.get(name), getattr(self, name)
-            if then is not None and then != now:
-                _log.warning(
-                    "promise: %s was found with %s %s, here it is %s: nothing is promised",
-                    *(self.promise, name, then, now),
-                )
-
     def _table(self, training: Outcomes, calibration: Outcomes) -> LatencyTable:
+        if self.checks_time:
+            check_calibration(calibration, alpha=self.kappa_alpha)
         if self.estimator is None:
             return fit_latency_table(training, calibration, alpha=self.kappa_alpha)
         expected = estimated_times(load_estimator(self.estimator), training)
         return calibrated(training.grid, expected, calibration, alpha=self.kappa_alpha)
 
     def _decider(self, grid: KnobGrid, training: Outcomes | None) -> RequestDecider:
-        if self.controller.endswith(_CHECKPOINT):
+        if self.is_trained:
             controller = load_decider(self.controller)
             if isinstance(controller, LLMBasedControllerModule):
                 controller.check_model(snapshot_directory(self.snapshot))
@@ -160,6 +187,7 @@ class FinishedPolicy:
         source: Where it is from.
         molmo: The model.
         hf_config: Content of its ``config.json``.
+        digests: What it is made of, see ``Promise.digests``.
         decider: The controller, on the CPU.
         table: Expected times and kappas, if known.
         promise: The promise, if there is one.
@@ -169,6 +197,7 @@ class FinishedPolicy:
     source: PolicySource
     molmo: Molmo
     hf_config: dict[str, Any]
+    digests: Mapping[str, str]
     decider: RequestDecider
     table: LatencyTable | None
     promise: Promise | None
@@ -193,9 +222,27 @@ class FinishedPolicy:
             model_shape=self.hf_config,
         )
 
+    def watch(self, engine: EngineName, *, online_margin: bool = False) -> PromiseWatch | None:
+        """Hold the policy, now that it is on its device, against the promise, if there is one; says what differs.
+
+        Args:
+            engine: How the model really runs.
+            online_margin: Whether margins follow what happens.
+        """
+        if self.promise is None:
+            return None
+        found = validity(
+            self.promise,
+            policy=asdict(self.source),
+            digests=self.digests,
+            environment=self.environment(engine),
+            online_margin=online_margin,
+        )
+        return PromiseWatch(found)
+
     def _full_setting(self, engine: EngineName) -> int | None:
         """Return what a trained controller is overruled with where time is no matter; other choosers have their way."""
-        if not self.source.controller.endswith(_CHECKPOINT):
+        if not self.source.is_trained:
             return None
         return full_setting(self.decider.grid, self.environment(engine))
 

@@ -22,6 +22,7 @@ from profiling.controllers.outcomes import Outcomes
 from profiling.files import written_whole
 from profiling.markup import Table
 from profiling.progress import progress_bar
+from profiling.promises.digests import file_digest
 from profiling.promises.guarantee import Level
 from profiling.promises.promise import Denominator, Promise, Terms, data_hash, read_promise
 from profiling.questions import QuestionRequest, Questions
@@ -29,6 +30,7 @@ from profiling.questions import QuestionRequest, Questions
 MARGINS: Final = (0.3, 0.2, 0.1, 0.05, 0.02, 0.0)
 _ALL: Final[Denominator] = "all"
 _PART: Final = "calibration"
+_OUTPUT: Final = "--output"
 
 
 def calibrate(
@@ -61,7 +63,8 @@ def calibrate(
         num_threads: Threads of torch; its own choice if null.
 
     Raises:
-        ValueError: If there are too few questions to promise anything, or a file is missing or bad.
+        ValueError: If there are too few questions to promise anything or too few samples to bound times, no budget of
+            the profile can be kept, or a file is missing or bad.
     """
     _check_output(output)
     if policy.promise is not None or policy.profile is None:
@@ -69,14 +72,15 @@ def calibrate(
     level = level or Level()
     asked = _calibration_part(questions)
     parts = policy.read_parts()
-    budgets_ms = check_budgets(budgets_ms) if budgets_ms else _usual_budgets_ms(parts["train"])
+    budgets_ms = _usual_budgets_ms(parts["train"]) if budgets_ms is None else check_budgets(budgets_ms)
     level.check_requests(len(asked), len(budgets_ms))
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     terms = Terms(budgets_ms=tuple(budgets_ms), margins=margins, level=level, denominator=denominator)
     loaded = policy.load()
     loaded.molmo.to(device)
-    _find(loaded, terms, in_random_order(asked, seed=policy.seed), output, journal=output.with_suffix(""))
+    run = {"policy": asdict(policy), "digests": loaded.digests}
+    _find(loaded, terms, asked, output, run)
 
 
 def recalibrate(
@@ -90,7 +94,8 @@ def recalibrate(
 ) -> None:
     """Renew a promise on a device that has become slower or faster, from a few requests.
 
-    Expected times are scaled by what the requests take now, then margins are found anew, on the same terms.
+    Expected times are scaled by what the requests take now, then margins are found anew, on the same terms. The same
+    command goes on where it stopped, as ``calibrate`` does.
 
     Args:
         promise: File of ``calibrate``.
@@ -111,36 +116,37 @@ def recalibrate(
     old.terms.level.check_requests(n, len(old.terms.budgets_ms))
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    loaded = replace(PolicySource(**{**old.policy, "promise": str(promise)}).load(), promise=None)
-    loaded = replace(loaded, source=PolicySource(**old.policy))
+    source = PolicySource.of_promise(old, where=str(promise))
+    loaded = replace(replace(source, promise=str(promise)).load(), promise=None, source=source)
     loaded.molmo.to(device)
-    chosen = in_random_order(asked, seed=loaded.source.seed)[:n]
-    slower = _typical_ratio(loaded, chosen, old.terms.budgets_ms[-1]) / old.expected_ratio
+    chosen = in_random_order(asked, seed=source.seed)[:n]
+    run = {"policy": asdict(source), "digests": {**loaded.digests, "promise": file_digest(promise)}}
+    slower = _typical_ratio(loaded, chosen, old.terms.budgets_ms[-1], output, run) / old.expected_ratio
     Console().print(f"requests take {slower:.1%} of what they took at the calibration", highlight=False)
-    _find(replace(loaded, table=old.table.rescaled(slower)), old.terms, chosen, output, journal=None)
+    _find(replace(loaded, table=old.table.rescaled(slower)), old.terms, chosen, output, {**run, "slower": slower})
 
 
 def _find(
-    policy: FinishedPolicy, terms: Terms, questions: Sequence[QuestionRequest], output: Path, *, journal: Path | None
+    policy: FinishedPolicy, terms: Terms, questions: Sequence[QuestionRequest], output: Path, run: Mapping[str, Any]
 ) -> None:
-    """Run the policy, write the promise and show it."""
+    """Run the policy, write the promise and show it; ``run`` says what the rows are of."""
     assert policy.table is not None, "a policy that is calibrated has a profile or had a promise"
     console, server = Console(), policy.server()
     environment = policy.environment(server.engine_name)
     server.warm_up(BudgetedRequest(question=questions[0], budget_ms=terms.budgets_ms[-1]))
-    run = {"policy": asdict(policy.source), "environment": environment.model_dump(mode="json")}
     with progress_bar(console) as progress:
         most = len(questions) * len(terms.budgets_ms) * len(terms.margins)
         task = progress.add_task("running (at most)", total=most)
-        serve = _serving(server) if journal is None else _journaled(server, journal, run)
+        serve = _journaled(server, output, {**run, "environment": environment.model_dump(mode="json")})
 
         def counted(request: BudgetedRequest, margin: float) -> Served:
             progress.advance(task)
             return serve(request, margin)
 
-        findings = find_margins(counted, questions, terms)
+        findings = find_margins(counted, questions, terms, seed=policy.source.seed)
     Promise(
         policy=asdict(policy.source),
+        digests=policy.digests,
         terms=terms,
         budgets=findings.budgets,
         table=policy.table,
@@ -150,38 +156,46 @@ def _find(
     ).write(output)
     with written_whole(output.with_suffix(".parquet")) as partial:
         pd.DataFrame([asdict(row) for row in findings.rows]).to_parquet(partial, index=False)
-    if journal is not None:
-        shutil.rmtree(journal)  # the rows are in the table, and another calibration must not take them for its own
+    # The rows are in the table, and another calibration must not take them for its own.
+    shutil.rmtree(_journal_folder(output))
     _table(findings, terms).show(console)
     console.print(f"wrote {output} and {output.with_suffix('.parquet')}", highlight=False)
 
 
-def _serving(server: Server) -> Serve:
-    return lambda request, margin: server.answer(request, request.question.open_image(), margin=margin).served
-
-
-def _journaled(server: Server, folder: Path, run: Mapping[str, Any]) -> Serve:
+def _journaled(server: Server, output: Path, run: Mapping[str, Any], *, name: str = "margin") -> Serve:
     """Keep what is run in a file for each margin, and do not run it again."""
     journals: dict[float, Journal] = {}
 
     def serve(request: BudgetedRequest, margin: float) -> Served:
         if margin not in journals:
-            path = folder / f"margin_{margin:g}.jsonl"
-            journals[margin] = Journal(path, {**run, "margin": margin})
+            path = _journal_folder(output) / f"{name}_{margin:g}.jsonl"
+            journals[margin] = Journal(path, {**run, "margin": margin}, option=_OUTPUT)
         journal = journals[margin]
         if request.key not in journal.served:
-            journal.write(_serving(server)(request, margin))
+            journal.write(server.answer(request, request.question.open_image(), margin=margin).served)
         return journal.served[request.key]
 
     return serve
 
 
-def _typical_ratio(policy: FinishedPolicy, questions: Sequence[QuestionRequest], budget_ms: float) -> float:
+def _journal_folder(output: Path) -> Path:
+    return output.with_suffix("")
+
+
+def _typical_ratio(
+    policy: FinishedPolicy,
+    questions: Sequence[QuestionRequest],
+    budget_ms: float,
+    output: Path,
+    run: Mapping[str, Any],
+) -> float:
     """Return the median of measured over expected time, now."""
     server = policy.server()
+    environment = policy.environment(server.engine_name).model_dump(mode="json")
+    serve = _journaled(server, output, {**run, "environment": environment}, name="typical")
     requests = [BudgetedRequest(question=question, budget_ms=budget_ms) for question in questions]
     server.warm_up(requests[0])
-    rows = [_serving(server)(request, 0.0) for request in requests]
+    rows = [serve(request, 0.0) for request in requests]
     return float(np.median([row.latency_ms / row.expected_ms for row in rows if row.expected_ms]))
 
 
@@ -196,7 +210,14 @@ def _usual_budgets_ms(training: Outcomes) -> list[float]:
     """Return the budgets of the device that its cheapest setting keeps 19 times of 20."""
     cheapest = int(mean_latency_ms(training).argmin())
     lowest_ms = float(np.nanpercentile(training.latency_runs_NSR[:, cheapest], 95))
-    return [budget_ms for budget_ms in budget_grid(training) if budget_ms >= lowest_ms]
+    budgets_ms = budget_grid(training)
+    kept = [budget_ms for budget_ms in budgets_ms if budget_ms >= lowest_ms]
+    if not kept:
+        raise ValueError(
+            f"budgets_ms: the largest of the profile is {budgets_ms[-1]:g} ms, and its cheapest setting takes up to "
+            f"{lowest_ms:.4g} ms (95th percentile); name budgets"
+        )
+    return kept
 
 
 def _check_output(output: Path) -> None:

@@ -67,8 +67,7 @@ def read_profiles(
     """
     if (results_dir is None) != (not dataset_names):
         raise ProfileError("results_dir and dataset_names: give both or neither")
-    patterns = [paths] if isinstance(paths, str | Path) else paths
-    datasets_by_file: dict[Path, str | None] = {file: None for pattern in patterns for file in _find(Path(pattern))}
+    datasets_by_file: dict[Path, str | None] = dict.fromkeys(find_profiles(paths))
     if results_dir is not None:
         for name in dataset_names:
             datasets_by_file |= dict.fromkeys(_find_dataset(Path(results_dir), name), name)
@@ -79,6 +78,16 @@ def read_profiles(
         table = read_profile(file, strict=strict, record=record)
         tables.append(table if dataset is None else _with_dataset(table, dataset))
     return concat(tables, names=[str(file) for file in datasets_by_file], allow_mixed_devices=allow_mixed_devices)
+
+
+def find_profiles(paths: Sequence[Path | str] | Path | str) -> list[Path]:
+    """Return the files that files, folders and glob patterns name, each once.
+
+    Raises:
+        ProfileError: If a pattern matches nothing.
+    """
+    patterns = [paths] if isinstance(paths, str | Path) else paths
+    return list(dict.fromkeys(file for pattern in patterns for file in _find(Path(pattern))))
 
 
 def write_profile(table: ProfileTable, path: Path | str, *, lineage_names: bool = False) -> None:

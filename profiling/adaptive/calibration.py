@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiling.adaptive.request import BudgetedRequest
+from profiling.adaptive.request import BudgetedRequest, in_random_order
 from profiling.adaptive.served import Served
-from profiling.promises.guarantee import Trial, smallest_margins
+from profiling.promises.guarantee import Pair, Trial, smallest_margins
 from profiling.promises.promise import BudgetPromise, Denominator, Terms
 from profiling.questions import QuestionRequest
 
@@ -33,24 +33,35 @@ class Findings:
         return float(np.median([row.latency_ms / row.expected_ms for row in self.rows if row.expected_ms]))
 
 
-def find_margins(serve: Serve, questions: Sequence[QuestionRequest], terms: Terms) -> Findings:
+def find_margins(serve: Serve, questions: Sequence[QuestionRequest], terms: Terms, *, seed: int) -> Findings:
     """Run questions under each budget, with smaller and smaller margins as long as the promise is shown.
+
+    Requests of all budgets that are still open are run in one random order, margin after margin, so that a drift of the
+    device meets budgets alike. The same runs come in the same order again.
 
     Args:
         serve: Runs the policy.
         questions: Those of the calibration; each is asked once for each budget and margin that is reached.
         terms: What is to be promised.
+        seed: Of the order.
 
     Raises:
         ValueError: If there are too few questions to promise anything, or the margins do not fall.
     """
     terms.level.check_requests(len(questions), len(terms.budgets_ms))
-    runs: dict[tuple[float, float], list[Served]] = {}
+    runs: dict[Pair, list[Served]] = {}
 
-    def run(budget_ms: float, margin: float) -> Trial:
-        requests = [BudgetedRequest(question=question, budget_ms=budget_ms) for question in questions]
-        runs[budget_ms, margin] = [serve(request, margin) for request in requests]
-        return _trial(runs[budget_ms, margin], terms.denominator)
+    def run(pairs: Sequence[Pair]) -> list[Trial]:
+        asked = [
+            (BudgetedRequest(question=question, budget_ms=budget_ms), margin)
+            for budget_ms, margin in pairs
+            for question in questions
+        ]
+        order = in_random_order(asked, seed=seed + len(runs))
+        runs.update({pair: [] for pair in pairs})
+        for request, margin in order:
+            runs[request.budget_ms, margin].append(serve(request, margin))
+        return [_trial(runs[pair], terms.denominator) for pair in pairs]
 
     shown = smallest_margins(run, terms.budgets_ms, terms.margins, terms.level)
     return Findings(

@@ -187,6 +187,11 @@ class Chooser:
         if self._pace is not None:
             self._pace.update(measured_ms=measured_ms, expected_ms=expected_ms)
 
+    def forget(self) -> None:
+        """Let the pace begin anew, if there is one."""
+        if self._pace is not None:
+            self._pace.forget()
+
     @property
     def _slowness(self) -> float:
         return 1.0 if self._pace is None else self._pace.slowness

@@ -22,12 +22,13 @@ class Journal:
     Args:
         path: A ``.jsonl`` file; its folder is made.
         run: What the run is of: plain values, among them its environment.
+        option: The command line's option that names another place, for messages.
 
     Raises:
         ValueError: If the file is of another run, or a line of it is broken.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any], *, option: str) -> None:
         self.path = path
         self.served: dict[Key, Served] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ class Journal:
             drop_cut_line(path)
         lines = path.read_text().splitlines() if path.exists() else []
         if lines:
-            _check_same_run(_parsed(lines[0], path, 1), json.loads(json.dumps(run)), path)
+            _check_same_run(_parsed(lines[0], path, 1), json.loads(json.dumps(run)), path, option)
         for number, line in enumerate(lines[1:], start=2):
             served = _served(_parsed(line, path, number), path, number)
             self.served[served.key] = served
@@ -59,9 +60,7 @@ def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except ValueError as err:
-        raise ValueError(
-            f"{path}: line {number}: not JSON ({err}); remove the file or write to another folder"
-        ) from err
+        raise ValueError(f"{path}: line {number}: not JSON ({err}); remove the file or write to another place") from err
     if not isinstance(content, dict):
         raise ValueError(f"{path}: line {number}: expected an object, got {content!r}")
     return content
@@ -75,13 +74,13 @@ def _served(content: Mapping[str, Any], path: Path, number: int) -> Served:
     return Served(**content)
 
 
-def _check_same_run(found: Mapping[str, Any], run: Mapping[str, Any], path: Path) -> None:
+def _check_same_run(found: Mapping[str, Any], run: Mapping[str, Any], path: Path, option: str) -> None:
     old, new = _flat(found), _flat(run)
-    for name in sorted(old.keys() | new.keys()):
+    for name in new | old:  # first what this run says first
         if name.rpartition(".")[2] not in _MAY_DIFFER and old.get(name) != new.get(name):
             raise ValueError(
                 f"{path}: {name}: the file is of a run with {old.get(name)!r} and this one has {new.get(name)!r}; "
-                "write to another folder"
+                f"write to another place with {option}"
             )
 
 

@@ -11,6 +11,9 @@ _FURTHEST: Final = math.log(2.0)  # that a single request, or the pace, may be f
 class Pace:
     """Follow measured over expected time by an exponentially weighted mean of its logarithm.
 
+    It begins at what is expected, also in a run that goes on where another stopped: how slow the machine was then says
+    nothing of now.
+
     Args:
         weight: Of the latest request; what was known before has the rest.
 
@@ -33,6 +36,10 @@ class Pace:
         take longer than others.
         """
         return max(1.0, math.exp(self._log_ratio))
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._log_ratio = 0.0
 
     def update(self, *, measured_ms: float, expected_ms: float) -> None:
         """Learn from a request. One that took far longer than all others tells of itself, not of the machine."""

@@ -21,6 +21,7 @@ from profiling.controllers.outcomes import Outcomes
 from profiling.controllers.requests import Policy, Requests
 from profiling.files import write_json, written_whole
 from profiling.markup import Table
+from profiling.promises.validity import NOTHING_IS_PROMISED
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,12 +33,14 @@ class AdaptiveReport:
         policy: What the policy is called.
         subject: Which model, engine and device.
         references: Goodput of other choosers by name, at each budget that is told apart, in rising order.
+        promised: What is promised to such requests, in a sentence.
     """
 
     rows: Sequence[Served]
     policy: str
     subject: str
     references: Mapping[str, Sequence[float]]
+    promised: str = NOTHING_IS_PROMISED
 
     def totals(self) -> list[Totals]:
         """Return the totals of each budget, and of all requests last."""
@@ -48,12 +51,13 @@ class AdaptiveReport:
         return Table(
             columns=("budget (ms)", "requests", "accuracy", "goodput", *PUNCTUALITY),
             rows=tuple(_row(each) for each in self.totals()),
-            caption=f"{self.policy} on {self.subject}. {MEANING}",
+            caption=f"{self.policy} on {self.subject}. {self.promised} {MEANING}",
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
+            "promised": self.promised,
             "policy": self.policy,
             "subject": self.subject,
             "totals": [each.to_json() for each in self.totals()],

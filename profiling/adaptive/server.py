@@ -175,6 +175,7 @@ class Server:
                 vision_tokens=self._encode(inputs, seen),
             )
         self.answer(request, image, margin=0.0)
+        self._chooser.forget()  # what runs for the first time is slow, and says nothing of the machine's pace
         gc.collect()
         gc.freeze()
 

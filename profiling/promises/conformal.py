@@ -30,6 +30,12 @@ def conformal_quantile(scores: Scores, alpha: float) -> float:
     return float(known[rank - 1]) if rank <= len(known) else math.inf
 
 
+def needed_scores(alpha: float) -> int:
+    """Return the fewest scores that bound anything, see ``conformal_quantile``."""
+    check_share("alpha", alpha)
+    return math.ceil(round(1 / alpha - 1, 9))
+
+
 def check_share(name: str, share: float) -> None:
     """Check that a number is a share strictly between none and all.
 

@@ -8,7 +8,6 @@ included.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Literal, get_args
 
 from scipy.stats import binom
@@ -76,8 +75,12 @@ class Level:
             )
 
 
+Pair = tuple[float, float]
+"""A budget and a margin."""
+
+
 def smallest_margins(
-    run: Callable[[float, float], Trial],
+    run: Callable[[Sequence[Pair]], Sequence[Trial]],
     budgets_ms: Sequence[float],
     margins: Sequence[float],
     level: Level,
@@ -89,7 +92,8 @@ def smallest_margins(
     Where only requests that were served count, the sequence begins at the first margin that serves enough of them.
 
     Args:
-        run: Runs the policy under a budget with a margin; called once for each pair that is reached.
+        run: Runs the policy under budgets with a margin each: all budgets that are to be tested next, so that they may
+            be run together. Each pair is run at most once.
         budgets_ms: The budgets.
         margins: Shares of the budget to keep back, safest first.
         level: What to promise.
@@ -101,44 +105,56 @@ def smallest_margins(
         ValueError: If margins do not fall, or one is not in [0, 1).
     """
     _check_margins(margins)
-    chains = [_Chain(partial(run, budget_ms), margins, level) for budget_ms in budgets_ms]
-    active = chains
-    while active:
-        num_sharing = len(active) if level.correction == "holm" else len(chains)
-        for chain in active:
-            chain.advance(num_sharing)
-        left = [chain for chain in active if not chain.is_over]
-        if len(left) == len(active) or level.correction == "bonferroni":
+    chains = [_Chain(budget_ms, margins, level) for budget_ms in budgets_ms]
+    left = chains
+    while left:
+        num_sharing = len(left)
+        _advance(left, run, num_sharing)
+        left = [chain for chain in left if not chain.is_over]
+        if level.correction == "bonferroni" or len(left) == num_sharing:
             break
-        active = left
-    return {budget_ms: chain.shown for budget_ms, chain in zip(budgets_ms, chains, strict=True)}
+    return {chain.budget_ms: chain.shown for chain in chains}
+
+
+def _advance(chains: Sequence["_Chain"], run: Callable[[Sequence[Pair]], Sequence[Trial]], num_sharing: int) -> None:
+    """Test margin after margin, all budgets side by side, until none is shown at a share of delta."""
+    while chains:
+        untried = [chain for chain in chains if chain.trial is None]
+        if untried:
+            for chain, trial in zip(untried, run([chain.pair for chain in untried]), strict=True):
+                chain.trial = trial
+        chains = [chain for chain in chains if chain.goes_on(num_sharing)]
 
 
 class _Chain:
-    """The tests of one budget."""
+    """The tests of one budget; ``trial`` is that of the margin it has come to, once it was run."""
 
-    def __init__(self, run: Callable[[float], Trial], margins: Sequence[float], level: Level) -> None:
-        self._run = lru_cache(maxsize=None)(run)
+    def __init__(self, budget_ms: float, margins: Sequence[float], level: Level) -> None:
+        self.budget_ms = budget_ms
+        self.shown: float | None = None
+        self.trial: Trial | None = None
         self._margins = margins
         self._level = level
         self._place = 0
-        self.shown: float | None = None
 
     @property
     def is_over(self) -> bool:
         return self._place == len(self._margins)
 
-    def advance(self, num_sharing: int) -> None:
-        """Test on until a margin is not shown at a share of delta."""
-        needed = self._level.needed_requests(num_sharing)
-        while not self.is_over:
-            trial = self._run(self._margins[self._place])
-            is_too_small = self.shown is None and trial.num_requests < needed
-            if not is_too_small:
-                if trial.p_value(self._level.alpha) > self._level.delta / num_sharing:
-                    return
-                self.shown = self._margins[self._place]
-            self._place += 1
+    @property
+    def pair(self) -> Pair:
+        return self.budget_ms, self._margins[self._place]
+
+    def goes_on(self, num_sharing: int) -> bool:
+        """Test a margin at a share of delta; say whether the next one is to be tested."""
+        assert self.trial is not None
+        is_too_small = self.shown is None and self.trial.num_requests < self._level.needed_requests(num_sharing)
+        if not is_too_small:
+            if self.trial.p_value(self._level.alpha) > self._level.delta / num_sharing:
+                return False
+            self.shown = self._margins[self._place]
+        self._place, self.trial = self._place + 1, None
+        return not self.is_over
 
 
 def _check_margins(margins: Sequence[float]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.knobs import KnobGrid, own_grid
 from profiling.controllers.outcomes import Array, Outcomes
-from profiling.promises.conformal import conformal_quantile
+from profiling.promises.conformal import conformal_quantile, needed_scores
 
 PARTS: Final = ("first_token_ms", "prefill_ms", "token_ms", "total_ms")
 
@@ -130,6 +130,27 @@ def calibrated(
         ratio_NS = getattr(measured, name) / getattr(expected, name)
         kappa[name] = np.asarray([conformal_quantile(ratio_N, alpha) for ratio_N in ratio_NS.T])
     return LatencyTable(grid=grid, by_tokens=by_tokens, kappa=Times(**kappa), alpha=alpha)
+
+
+def check_calibration(calibration: Outcomes, *, alpha: float) -> None:
+    """Check that some setting of each tier was measured often enough for its kappas to be finite.
+
+    A single setting that was not is never expected in time, and that is all; with all of a tier, nothing could be
+    answered at it. Kappas of a step are not looked at: answers of one token have none.
+
+    Raises:
+        ValueError: If there are too few samples; the message says how many are needed.
+    """
+    needed, measured = needed_scores(alpha), measured_times(calibration)
+    for name in ("first_token_ms", "prefill_ms", "total_ms"):
+        counts_S = np.isfinite(getattr(measured, name)).sum(axis=0)
+        for tier, counts_R in zip(calibration.grid.tiers, np.split(counts_S, len(calibration.grid.tiers)), strict=True):
+            if counts_R.max() < needed:
+                raise ValueError(
+                    f"profile: part calibration: {needed} or more samples of a setting are needed to bound times that "
+                    f"{alpha:.3g} of requests exceed (kappa_alpha); no setting of tier {tier.name} has more than "
+                    f"{counts_R.max()}"
+                )
 
 
 def expected_times(by_tokens: Sequence[Mapping[int, Times]], outcomes: Outcomes) -> Times:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -91,6 +91,8 @@ class Promise:
         expected_ratio: Median of measured over expected time in the calibration's runs.
         data_hash: Digest of the requests that were run.
         environment: Device, software and date.
+        digests: Of what the policy is made of: ``controller`` (the name of a chooser that has no checkpoint),
+            ``weights``, ``profile`` and ``estimator``; empty in files of before they were kept.
     """
 
     policy: Mapping[str, Any]
@@ -100,12 +102,13 @@ class Promise:
     expected_ratio: float
     data_hash: str
     environment: Environment
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def margin(self, budget_ms: float) -> float:
         """Return the share of a budget to keep back.
 
         Between two calibrated budgets it is the larger one of theirs, beyond them the nearest one's; but there nothing
-        is promised, see ``is_promised``.
+        is promised, see ``Validity``.
         """
         known = [budget.budget_ms for budget in self.budgets]
         place = bisect_left(known, budget_ms)
@@ -125,6 +128,7 @@ class Promise:
             "schema_version": SCHEMA_VERSION,
             "statement": self.terms.statement,
             "policy": dict(self.policy),
+            "digests": dict(self.digests),
             "terms": asdict(self.terms),
             "budgets": [asdict(budget) for budget in self.budgets],
             "expected_ratio": self.expected_ratio,
@@ -156,6 +160,7 @@ def read_promise(path: Path | str) -> Promise:
             expected_ratio=content["expected_ratio"],
             data_hash=content["data_hash"],
             environment=Environment.model_validate(content["environment"]),
+            digests=content.get("digests", {}),
         )
     except (KeyError, TypeError, ValidationError, ValueError) as err:
         raise ValueError(f"{path}: is no promise as `calibrate` writes it: {err}") from err

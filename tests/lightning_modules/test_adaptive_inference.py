@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from PIL import Image
 
 import main
 from lightning_modules.adaptive_inference import AdaptiveInferenceModule
+from lightning_modules.finished_policy import PolicySource
 from profiling.adaptive.pace import Pace
 from profiling.adaptive.server import Server
 from profiling.controllers.outcomes import read_outcomes
+from profiling.promises.drift import DriftAlarm
 from profiling.promises.guarantee import Level
 from profiling.promises.latency_table import fit_latency_table
-from profiling.promises.promise import BudgetPromise, Promise, Terms
+from profiling.promises.promise import BudgetPromise, Promise, Terms, read_promise
 from profiling.schema import Environment
 from tests.adaptive_world import PROFILE, SNAPSHOT, write_controller, write_world_of_small_model
 
@@ -47,6 +50,11 @@ def rows() -> pd.DataFrame:
     return pd.read_parquet(OUT / "requests.parquet")
 
 
+def totals() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((OUT / "totals.json").read_text())
+    return found
+
+
 @pytest.mark.parametrize("kind", ["supervised", "two_stage"])
 def test_a_trained_controller_is_run_end_to_end(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(controller=write_controller(kind))
@@ -56,11 +64,11 @@ def test_a_trained_controller_is_run_end_to_end(kind: str, capsys: pytest.Captur
     assert (found.latency_ms > found.prefill_ms + found.controller_ms + found.features_ms).all()
     ample = found[found.budget_ms == 1e6]
     assert set(zip(ample.tier, ample.top_k, ample.num_active_blocks, strict=True)) == {("high", 2, 3)}
-    totals = json.loads((OUT / "totals.json").read_text())
-    assert [each["budget_ms"] for each in totals["totals"]] == [40.0, 1e6, None]
-    assert totals["totals"][1]["adherence"]["value"] == 1.0
-    assert set(totals["references"]) >= {"best_static_per_budget", "oracle_realised", "cheapest", "full", "lut_mean"}
-    assert totals["references"]["oracle_realised"][1] >= totals["references"]["full"][1]
+    found_totals, references = totals()["totals"], totals()["references"]
+    assert [each["budget_ms"] for each in found_totals] == [40.0, 1e6, None]
+    assert found_totals[1]["adherence"]["value"] == 1.0
+    assert set(references) >= {"best_static_per_budget", "oracle_realised", "cheapest", "full", "lut_mean"}
+    assert references["oracle_realised"][1] >= references["full"][1]
     for name in ("budgets.png", "examples.png"):
         with Image.open(OUT / name) as image:
             assert image.width > 500
@@ -103,7 +111,7 @@ def test_a_run_goes_on_where_it_stopped_and_measures_nothing_twice(monkeypatch: 
     stamp = journal.stat().st_mtime_ns
     run()
     assert journal.stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match=r"policy.controller: the file is of a run with 'full'"):
+    with pytest.raises(ValueError, match=r"policy.controller: .* 'full' .* with --model.init_args.output_dir"):
         run(controller="random")
 
 
@@ -138,12 +146,91 @@ def test_the_promised_margin_is_kept_back() -> None:
     assert set(rows().margin) == {0.25}
 
 
-def test_a_promise_of_another_way_to_run_is_said_to_be_none(caplog: pytest.LogCaptureFixture) -> None:
-    run(promise=write_promise(margin=0.25, stops_at_deadline=False, dtype="float32"))
-    said = [message for message in caplog.messages if message.startswith("promise:")]
-    assert said == [
-        "promise: promise.json was found with stops_at_deadline False, here it is True: nothing is promised"
-    ]
+def test_a_promise_of_another_policy_lends_its_margin_and_is_said_to_promise_nothing(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(promise=write_promise(margin=0.25, controller="best.ckpt", stops_at_deadline=False))
+    (said,) = [message for message in caplog.messages if message.startswith("promise:")]
+    assert "Nothing is promised: the promise was found with another stops_at_deadline (False then, True now)" in said
+    assert "device (d then, " in said
+    assert "controller (best.ckpt then, full now)" in said
+    assert said.endswith("Not compared, since the promise does not say them: weights.")
+    assert set(rows().margin) == {0.25}
+    assert totals()["promised"].startswith("Nothing is promised: the promise was found with another")
+    for text in (capsys.readouterr().out, (OUT / "totals.md").read_text()):
+        assert "Nothing is promised: the promise was found" in " ".join(text.split())
+
+
+def test_what_is_promised_to_the_policy_that_was_calibrated_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    source = PolicySource(snapshot=SNAPSHOT, controller="full", profile=[PROFILE])
+    policy = source.load()
+    write_promise(margin=0.25, **asdict(source))
+    promise = replace(read_promise("promise.json"), digests=policy.digests, environment=policy.environment("eager"))
+    promise.write(Path("promise.json"))
+    run("--latency_budget", "[40.0, 41.0, 42.0]", promise="promise.json")
+    said = "Promised for 40 ms: at most 0.05 missed, confidence 0.95. Nothing is promised for 41, 42 ms."
+    assert totals()["promised"] == said
+    (told,) = [message for message in caplog.messages if message.startswith("promise:")]
+    assert told in {f"promise: Nothing is promised for {budget} ms." for budget in (41, 42)}
+
+
+def test_a_changed_checkpoint_of_the_same_name_is_another_controller() -> None:
+    source = PolicySource(snapshot=SNAPSHOT, controller=write_controller("supervised"), profile=[PROFILE])
+    before = source.digests()
+    assert source.digests() == before
+    write_controller("two_stage")
+    after = source.digests()
+    assert [name for name in before if before[name] != after[name]] == ["controller"]
+
+
+def test_without_a_promise_nothing_is_promised_and_no_drift_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DriftAlarm, "update", None)
+    run()
+    assert totals()["promised"] == "Nothing is promised."
+
+
+def test_a_run_that_goes_on_watches_what_was_answered_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+
+    def update(_: DriftAlarm, *, measured_ms: float, predicted_ms: float) -> None:
+        told.append(measured_ms / predicted_ms)
+
+    monkeypatch.setattr(DriftAlarm, "update", update)
+    promise = write_promise(margin=0.25)
+    run(promise=promise)
+    first, told[:] = list(told), []
+    run(promise=promise)
+    assert len(first) == 8
+    assert told == first
+
+
+def test_another_run_in_the_folder_reports_what_it_was_asked_and_keeps_the_other_rows() -> None:
+    run()
+    run("--latency_budget", "[1000000, 2000000]", "--num_samples", "1")
+    assert rows().groupby("budget_ms").sample_id.nunique().to_dict() == {1e6: 2, 2e6: 2}
+    assert [each["num_requests"] for each in totals()["totals"]] == [2, 2, 4]
+    assert len((OUT / "requests.jsonl").read_text().splitlines()) == 1 + 8 + 2
+    run()
+    assert rows().groupby("budget_ms").sample_id.nunique().to_dict() == {40.0: 4, 1e6: 4}
+
+
+def test_references_are_looked_up_once_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def counted(_training: Any, _test: Any, budgets_ms: Any) -> dict[str, list[float]]:
+        calls.append(budgets_ms)
+        return {}
+
+    monkeypatch.setattr("lightning_modules.adaptive_inference.reference_goodputs", counted)
+    run()
+    assert calls == [[40.0, 1e6]]
+
+
+def test_too_few_samples_to_bound_any_time_are_refused() -> None:
+    write_world_of_small_model(num_images=54)  # a third of them for calibration
+    with pytest.raises(ValueError, match=r"profile: part calibration: 19 or more samples .* has more than 18"):
+        run()
+    run("--model.init_args.checks_time", "false")  # needs no bound
 
 
 def test_where_nothing_is_promised_the_safest_margin_is_kept_back_and_may_follow_what_happens() -> None:
@@ -174,7 +261,7 @@ def test_without_stopping_no_answer_is_cut() -> None:
     found = rows()
     assert not found.is_truncated.any()
     assert found.is_infeasible.all()
-    assert json.loads((OUT / "totals.json").read_text())["totals"][0]["adherence"]["value"] == 0.0
+    assert totals()["totals"][0]["adherence"]["value"] == 0.0
 
 
 def test_with_stopping_an_impossible_budget_leaves_one_token() -> None:

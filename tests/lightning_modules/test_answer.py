@@ -1,4 +1,5 @@
 import re
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,15 @@ from lightning import Trainer
 import main
 from datamodules.question import QuestionDataModule
 from lightning_modules.answer import AnswerModule
+from lightning_modules.finished_policy import PolicySource
 from models.checkpoint import load_molmo, read_hf_config
 from models.generation import generate
 from models.knobs import KnobSetting, own_grid
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
 from profiling.datasets.catalogue import read_dataset
+from profiling.promises.guarantee import Level
+from profiling.promises.promise import BudgetPromise, Promise, Terms
 from profiling.schema import ProfileRecord
 from tests.adaptive_world import PROFILE, write_controller, write_world_of_small_model
 from tests.patched_clock import patch_clock
@@ -152,6 +156,30 @@ def test_within_a_budget_the_controller_chooses_and_says_what_was_next(capsys: p
     assert "margin 0% of the budget kept back" in lines
     assert "chosen, and next in line" in text
     assert sum(line.startswith("tier ") for line in lines) == 5  # the chosen one and four more
+
+
+def test_a_budget_that_was_not_calibrated_is_said_to_have_no_promise(caplog: pytest.LogCaptureFixture) -> None:
+    write_world_of_small_model()
+    source = PolicySource(snapshot="model", controller="low/1/2", profile=[PROFILE])
+    policy = source.load()
+    assert policy.table is not None
+    terms = Terms(budgets_ms=(1e5,), margins=(0.1,), level=Level(), denominator="all")
+    budget = BudgetPromise(budget_ms=1e5, margin=0.1, num_requests=99, num_misses=0, num_infeasible=0, num_truncated=0)
+    Promise(
+        policy=asdict(source),
+        digests=policy.digests,
+        terms=terms,
+        budgets=(budget,),
+        table=policy.table,
+        expected_ratio=1.0,
+        data_hash="",
+        environment=policy.environment("eager"),
+    ).write(Path("promise.json"))
+    words = ("--model.init_args.promise", "promise.json", "--model.init_args.controller", "low/1/2")
+    predict_within("100000", *words)
+    assert not [message for message in caplog.messages if "promise" in message]
+    predict_within("90000", *words)
+    assert [m for m in caplog.messages if "promise" in m] == ["promise: Nothing is promised for 90000 ms."]
 
 
 def test_that_a_trained_controller_was_overruled_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,7 +199,7 @@ def test_on_a_machine_that_takes_longer_there_is_less_time_to_choose_by() -> Non
     again = chooser.after_image(busy, PICTURE, remaining_ms=37.4)  # a prefill of 25 takes 37.5
     assert decider.asked[0] == pytest.approx((37.4 / 1.5, 2))
     assert again.is_infeasible
-    chooser.learn(measured_ms=20.0, expected_ms=40.0)
+    chooser.forget()
     assert chooser.before_image(KNOWN, budget_ms=60.0, elapsed_ms=0.0).setting == 5
 
 

@@ -38,3 +38,10 @@ def test_one_request_that_hung_is_not_the_machine() -> None:
 def test_a_weight_is_a_share(weight: float) -> None:
     with pytest.raises(ValueError, match="weight: must be above 0 and at most 1"):
         Pace(weight=weight)
+
+
+def test_a_pace_that_forgets_begins_anew() -> None:
+    pace = Pace()
+    pace.update(measured_ms=40.0, expected_ms=20.0)
+    pace.forget()
+    assert pace == Pace()

@@ -194,6 +194,16 @@ def test_an_engine_is_warmed_up_with_what_requests_will_give_it(model: Any, monk
     assert set(num_crops) == {1} | {count - 1 for count in whole}
 
 
+def test_the_pace_forgets_what_the_warm_up_took(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    asked = server(model, LooksTwice(model[1], width=0))
+    calls: list[str] = []
+    monkeypatch.setattr(asked, "answer", lambda *_, **__: calls.append("answer"))
+    monkeypatch.setattr(Chooser, "forget", lambda _: calls.append("forget"))
+    asked.warm_up(REQUEST)
+    assert calls == ["answer", "forget"]
+
+
 def test_free_features_are_those_that_tables_have(model: Any) -> None:
     molmo, grid, processor = model
     records: list[ProfileRecord] = []

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from profiling.promises.conformal import conformal_quantile
+from profiling.promises.conformal import conformal_quantile, needed_scores
 
 
 def test_the_quantile_is_the_rank_that_leaves_room_for_one_more() -> None:
@@ -24,3 +24,10 @@ def test_the_next_score_exceeds_it_as_often_as_said() -> None:
 def test_an_alpha_out_of_range_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha: must be between 0 and 1"):
         conformal_quantile([1.0], alpha)
+
+
+@pytest.mark.parametrize(("alpha", "needed"), [(0.05, 19), (0.01, 99), (0.1, 9), (0.3, 3)])
+def test_so_many_scores_are_needed_to_bound_anything(alpha: float, needed: int) -> None:
+    assert needed_scores(alpha) == needed
+    assert math.isfinite(conformal_quantile(range(needed), alpha))
+    assert math.isinf(conformal_quantile(range(needed - 1), alpha))

@@ -1,5 +1,7 @@
 import json
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,7 +10,7 @@ import pytest
 
 from models.knobs import spread_grid
 from profiling.controllers.outcomes import Outcomes, read_outcomes
-from profiling.promises.latency_table import PARTS, LatencyTable, fit_latency_table
+from profiling.promises.latency_table import PARTS, LatencyTable, check_calibration, fit_latency_table
 from tests.controller_world import write_world
 
 GRID = spread_grid(16, top_k=(4,), block_counts=(8, 16))
@@ -70,6 +72,35 @@ def test_too_few_samples_bound_nothing(parts: tuple[Outcomes, Outcomes]) -> None
     table = fit_latency_table(*parts, alpha=0.01)
     assert np.isinf(table.kappa.total_ms).all()
     assert math.isinf(LatencyTable.from_json(table.to_json()).kappa.total_ms[0])
+
+
+def test_a_tier_that_could_not_be_bounded_at_any_setting_is_refused(parts: tuple[Outcomes, Outcomes]) -> None:
+    _, calibration = parts
+    enough = calibration.take(np.arange(19))
+    check_calibration(enough, alpha=0.05)
+    message = (
+        r"19 or more samples of a setting are needed to bound times that 0.05 of requests exceed \(kappa_alpha\); "
+        "no setting of tier low has more than 18"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_calibration(calibration.take(np.arange(18)), alpha=0.05)
+    with pytest.raises(ValueError, match="99 or more samples"):
+        check_calibration(calibration, alpha=0.01)
+
+
+def test_a_single_setting_with_too_few_samples_is_merely_ruled_out(parts: tuple[Outcomes, Outcomes]) -> None:
+    _, calibration = parts
+    for column, is_refused in ((0, False), (1, True)):  # the settings of the lowest tier, one after the other
+        calibration = without_cells(calibration, rows=range(12, len(calibration)), column=column)
+        with pytest.raises(ValueError, match="tier low has more than 12") if is_refused else nullcontext():
+            check_calibration(calibration, alpha=0.05)
+
+
+def without_cells(outcomes: Outcomes, *, rows: range, column: int) -> Outcomes:
+    """Forget what a setting took for some samples."""
+    runs_NSR = outcomes.latency_runs_NSR.copy()
+    runs_NSR[rows, column] = np.nan
+    return replace(outcomes, latency_runs_NSR=runs_NSR)
 
 
 def test_a_table_survives_json(parts: tuple[Outcomes, Outcomes]) -> None:

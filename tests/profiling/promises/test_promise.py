@@ -31,6 +31,7 @@ def promise() -> Promise:
         expected_ratio=1.01,
         data_hash=data_hash([("d", "s", "1"), ("d", "s", "0")]),
         environment=Environment(device="a device", date="2026-01-01"),
+        digests={"controller": "full", "weights": "abc"},
     )
 
 
@@ -56,7 +57,7 @@ def test_a_promise_says_what_was_promised_on_what_and_when() -> None:
 def test_a_promise_is_read_as_it_was_written() -> None:
     promise().write(FILE)
     found, given = read_promise(FILE), promise()
-    for name in ("policy", "terms", "budgets", "expected_ratio", "data_hash", "environment"):
+    for name in ("policy", "terms", "budgets", "expected_ratio", "data_hash", "environment", "digests"):
         assert getattr(found, name) == getattr(given, name)
     assert found.table.to_json() == given.table.to_json()
 
@@ -88,6 +89,14 @@ def test_what_is_promised_of_those_served_is_said_so() -> None:
 def test_the_order_of_requests_does_not_change_their_digest() -> None:
     assert data_hash([("d", "s", "1"), ("d", "s", "0")]) == data_hash([("d", "s", "0"), ("d", "s", "1")])
     assert data_hash([("d", "s", "1")]) != data_hash([("d", "s", "2")])
+
+
+def test_a_file_of_before_digests_were_kept_is_read() -> None:
+    promise().write(FILE)
+    content = json.loads(FILE.read_text())
+    del content["digests"]
+    FILE.write_text(json.dumps(content))
+    assert read_promise(FILE).digests == {}
 
 
 def test_other_files_are_refused() -> None:
