@@ -17,9 +17,18 @@ from lightning_modules.checkpoints import check_sizes, stamp
 from lightning_modules.choice_metrics import ChoiceMetrics, keyed, without_budgets
 from lightning_modules.lesson import Lesson, run_what_is_drawn
 from lightning_modules.plain_arguments import described, rebuilt
-from models.controllers import Draw, Feedback, FrozenDecider, Reward, decide
+from models.controllers import (
+    Draw,
+    FactorisedHeads,
+    Feedback,
+    FrozenDecider,
+    FrozenNetwork,
+    JointHead,
+    Reward,
+    decide,
+)
 from models.controllers.objectives import Objective
-from models.controllers.trunk import Standardize
+from models.controllers.trunk import Standardize, Trunk
 from models.knobs import GRID_KEY, KnobGrid, own_grid
 from profiling.checkpoint_file import check_maker
 from profiling.controllers.batch import ControllerBatch
@@ -211,6 +220,11 @@ class ControllerModule(LightningModule, ABC):
         """Return how many numbers are read of each kind, 0 of the others."""
         widths = self._facts["feature_widths"]  # those in older checkpoints know of no glance
         return {kind: widths.get(kind, 0) if kind in kinds else 0 for kind in _KINDS}
+
+    def frozen_network(self, trunk: Trunk, head: JointHead | FactorisedHeads, reads: Sequence[str]) -> FrozenNetwork:
+        """Freeze a network that reads so many kinds of features; those of no number are not asked for."""
+        widths = self.widths_read(reads)
+        return FrozenNetwork(trunk, head, [kind for kind in reads if widths[kind]])
 
     def _lessons_and_draws(
         self, batch: ControllerBatch, generator: torch.Generator

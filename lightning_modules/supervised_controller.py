@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_modules.controller import ControllerModule, FeatureKind, join_early
 from lightning_modules.lesson import Lesson
-from models.controllers import Controller, Feedback, FrozenDecider, FrozenNetwork, Reward, grid_shape
+from models.controllers import Controller, Feedback, FrozenDecider, Reward, grid_shape
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
 from models.controllers.objectives import Objective
@@ -84,7 +84,7 @@ class SupervisedControllerModule(ControllerModule):
 
     def frozen(self) -> FrozenDecider:
         """Return what decides as this does now, see ``ControllerModule``."""
-        before = FrozenNetwork(self.network.trunk, self.network.head, self.reads)
+        before = self.frozen_network(self.network.trunk, self.network.head, self.reads)
         return FrozenDecider(self.grid, self.feature_widths, before=before)
 
     def lessons(self, batch: ControllerBatch, feedback: Feedback) -> dict[str, Lesson]:

@@ -67,7 +67,7 @@ class TierFirstModule(ControllerModule):
     def frozen_tier(self) -> FrozenNetwork:
         """Return what chooses the tier as this does now."""
         tier_network = self.network.tier_network
-        return FrozenNetwork(tier_network.trunk, tier_network.head, self.early_reads)
+        return self.frozen_network(tier_network.trunk, tier_network.head, self.early_reads)
 
 
 class TwoStagePolicyModule(TierFirstModule):
@@ -145,7 +145,7 @@ class TwoStagePolicyModule(TierFirstModule):
             self.grid,
             self.feature_widths,
             before=self.frozen_tier(),
-            after=FrozenNetwork(setting.trunk, setting.head, self.late_reads),
+            after=self.frozen_network(setting.trunk, setting.head, self.late_reads),
         )
 
     def late_features(self, batch: ControllerBatch) -> Tensor:
