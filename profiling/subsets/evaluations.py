@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from models.checkpoint import snapshot_directory
+from models.weights_digest import weights_digest
 from profiling.subsets.cluster import ClusterCrew
 from profiling.subsets.data import samples_digest
 from profiling.subsets.job import Job, Outcome, Part
@@ -17,7 +18,7 @@ from profiling.subsets.pool import WorkerPool
 from profiling.subsets.processes import ProcessCrew
 from profiling.subsets.retry import FailureLog, Retries
 from profiling.subsets.runner import LocalRunner, Runner
-from profiling.subsets.store import ResultStore, claim, weights_digest
+from profiling.subsets.store import ResultStore, claim
 
 Advance = Callable[[], None]
 """Called whenever one more job is done."""

@@ -1,6 +1,5 @@
 """Outcomes on disk: one file a job, whole or not there, found again by the next run."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +16,6 @@ from profiling.subsets.job import Blocks, Cost, Job, Measure, Outcome, Part
 
 RESULT_VERSION: Final = 1
 _DIGITS: Final = 6
-_END_BYTES: Final = 2**20
 
 
 class ResultError(ValueError):
@@ -155,14 +153,3 @@ def claim(output_dir: Path, described: Mapping[str, Any], *, file_name: str) -> 
         raise ResultError(
             f"output_dir: {path} describes results of another {', '.join(differing)}; give another folder"
         )
-
-
-def weights_digest(directory: Path) -> str:
-    """Return a digest that differs where a model's weights do: sizes of its files, and their ends."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            file.seek(max(0, size - _END_BYTES))
-            digest.update(f"{path.name} {size}".encode() + file.read())
-    return digest.hexdigest()
