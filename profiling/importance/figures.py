@@ -6,7 +6,7 @@ from typing import Final
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import SymLogNorm
+from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 
 from profiling.importance.consistency import RELATIONS, Consistency
@@ -91,7 +91,7 @@ def plot_scatter(score: BlockScore, datasets: Sequence[DatasetScores]) -> Figure
             axis.set_visible(False)
         for axis, dataset in zip(axes.flat, datasets, strict=False):
             _scatter(axis, dataset, score)
-        colors = plt.cm.ScalarMappable(norm=plt.Normalize(0, max(1, num_blocks - 1)), cmap="viridis")
+        colors = plt.cm.ScalarMappable(norm=Normalize(0, max(1, num_blocks - 1)), cmap="viridis")
         figure.colorbar(colors, ax=axes, label="block", fraction=0.03)
         figure.suptitle(
             f"{_words(score)}{_UNITS.get(score, '')} of each block, logarithmic but around 0\n{datasets[0].samples}\n"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from profiling.importance.consistency import Consistency, Correlation, PairMean
+from profiling.importance.consistency import Consistency, Correlation, PairMean, Relation
 from profiling.importance.dataset_scores import DatasetScores
 from profiling.importance.figures import (
     plot_comparison,
@@ -15,7 +15,7 @@ from profiling.importance.figures import (
     plot_scatter,
 )
 from profiling.importance.scores import BlockScore
-from profiling.resampling import Interval
+from profiling.resampling import Array, Interval
 from profiling.subsets.job import Part
 
 DROP = BlockScore.ACCURACY_DROP
@@ -48,7 +48,8 @@ def dataset(*drops: list[float], name: str = "a") -> DatasetScores:
 
 def pair(first: str, second: str, value: float | None) -> Correlation:
     interval = None if value is None else around(value)
-    relation, part = ("splits", PARTS[0]) if first == second else ("between_tasks", PARTS[1])
+    relation: Relation = "splits" if first == second else "between_tasks"
+    part = PARTS[0] if first == second else PARTS[1]
     return Correlation(
         first=(first, part), second=(second, PARTS[1]), relation=relation, spearman=interval, pearson=interval
     )
@@ -99,7 +100,7 @@ def test_blocks_are_not_joined_by_lines_but_have_error_bars() -> None:
     axis = plot_comparison(dataset([0.5, 0.1], [0.4, 0.2])).axes[0]
     assert [type(container) for container in axis.containers] == [ErrorbarContainer] * 2
     assert all(line.get_linestyle() == "None" for line in axis.get_lines())
-    (train, validation) = (np.asarray(container[0].get_xdata()) for container in axis.containers)  # type: ignore[index]
+    (train, validation) = (np.asarray(container[0].get_xdata()) for container in axis.containers)
     assert (validation - train).tolist() == pytest.approx([0.3, 0.3])
 
 
@@ -107,7 +108,7 @@ def test_a_heat_map_leaves_out_what_may_be_nothing_and_has_real_units() -> None:
     figure = plot_heat_map(DROP, [dataset([0.8, 0.0004, -0.01, 0.02])])
     axis, bar = figure.axes
     (image,) = axis.get_images()
-    assert np.ma.getmaskarray(image.get_array()).tolist() == [[False, True, False, False]]
+    assert np.ma.getmaskarray(np.ma.asarray(image.get_array())).tolist() == [[False, True, False, False]]
     assert image.get_clim() == (-0.8, 0.8)
     assert axis.patch.get_hatch() is not None
     assert bar.get_ylabel() == "accuracy drop"
@@ -136,7 +137,7 @@ def test_bars_say_how_many_pairs_they_are_of() -> None:
 def test_a_matrix_has_pairs_of_datasets_and_their_parts_on_its_diagonal() -> None:
     found = consistency(pair("a", "a", 0.9), pair("a", "b", 0.25), pair("b", "b", None))
     axis = plot_correlation_matrix(found, [dataset([0.5], [0.5], name=name) for name in "ab"]).axes[0]
-    shown = np.ma.filled(axis.get_images()[0].get_array(), np.nan)
+    shown: Array = np.ma.asarray(axis.get_images()[0].get_array()).filled(np.nan)
     assert shown == pytest.approx(np.array([[0.9, 0.25], [0.25, np.nan]]), nan_ok=True)
     assert [text.get_text() for text in axis.texts] == ["0.90", "0.25", "0.25"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
