@@ -27,9 +27,9 @@ from models.controllers import (
 from models.controllers.budget_encoding import EncodingName
 from models.controllers.heads import HeadName
 from models.controllers.objectives import Objective
+from models.weights_digest import weights_digest
 from profiling.controllers.batch import ControllerBatch
 from profiling.controllers.facts import ProfileFacts
-from profiling.subsets.store import weights_digest
 
 _REQUESTS_AT_ONCE: Final = 256  # whose prompts' keys and values are gathered
 

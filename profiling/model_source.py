@@ -15,11 +15,11 @@ from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.released import RELEASED
 from models.tokenizer import SpecialTokens, load_tokenizer
+from models.weights_digest import weights_digest
 from profiling.block_table import read_block_table
 from profiling.environment import collect_environment
 from profiling.level_table import read_level_table
 from profiling.schema import Environment
-from profiling.subsets.store import weights_digest
 
 _log = logging.getLogger(__name__)
 

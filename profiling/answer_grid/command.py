@@ -11,6 +11,7 @@ from rich.console import Console
 
 from models.checkpoint import snapshot_directory
 from models.knobs import KnobGrid
+from models.weights_digest import weights_digest
 from profiling.answer_grid.asking import ask_grid
 from profiling.answer_grid.rows import answer_table
 from profiling.datasets.image_split import Part
@@ -21,7 +22,7 @@ from profiling.questions import Questions
 from profiling.records import read_profiles, write_profile
 from profiling.sample_batches import FamilyBatches, SampleText
 from profiling.schema import AnswerRecord, Environment
-from profiling.subsets.store import claim, weights_digest
+from profiling.subsets.store import claim
 
 _NOTE_FILE: Final = "answers.json"
 _BATCHES_FOLDER: Final = "batches"

@@ -18,6 +18,7 @@ from models.knobs import Tier, Tiling
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
+from models.weights_digest import weights_digest
 from profiling.controllers.embeddings import glance_embedding, question_embedding, vision_embedding
 from profiling.controllers.feature_file import FeatureFile, SampleKey
 from profiling.controllers.outcomes import KEY, Outcomes, read_outcomes
@@ -28,7 +29,6 @@ from profiling.model_source import DtypeName
 from profiling.progress import progress_bar
 from profiling.sample_batches import SampleText
 from profiling.schema import AnswerRecord
-from profiling.subsets.store import weights_digest
 
 _SUFFIX: Final = ".safetensors"
 _MOST_THINNED: Final = 20  # times as many samples of a split are looked through as are wanted

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 
 from models.checkpoint import snapshot_directory
 from models.knobs import Tiling
+from models.weights_digest import weights_digest
 from profiling.controllers.features import Features, free_features_of
 from profiling.controllers.outcomes import KEY, Outcomes
 from profiling.files import written_whole
-from profiling.subsets.store import weights_digest
 
 Half = NDArray[np.float16]
 SampleKey = tuple[str, str, str]

@@ -16,11 +16,11 @@ from models.controllers.llm_based import remaining_blocks
 from models.controllers.prompt_memory import PromptMemory, TierPrompts, join_memories, remember_prompts
 from models.inputs import collate
 from models.knobs import Tier, Tiling
+from models.weights_digest import weights_digest
 from profiling.controllers.extraction import Embedder, check_shape, find_samples
 from profiling.controllers.facts import FirstBlocks
 from profiling.controllers.outcomes import Outcomes
 from profiling.datasets.sample import Sample
-from profiling.subsets.store import weights_digest
 
 _log = logging.getLogger(__name__)
 

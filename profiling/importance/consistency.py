@@ -57,24 +57,67 @@ class Correlation:
             "pearson": None if self.pearson is None else asdict(self.pearson),
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Correlation":
+        """Read what ``to_json`` gave."""
+        first, second = ((content[place]["dataset"], content[place]["part"]) for place in ("first", "second"))
+        return cls(
+            first=first,
+            second=second,
+            relation=content["relation"],
+            spearman=_interval(content["spearman"]),
+            pearson=_interval(content["pearson"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMean:
+    """The mean correlation of some pairs.
+
+    Args:
+        interval: The mean.
+        num_pairs: How many pairs it is of: those whose correlation is defined.
+    """
+
+    interval: Interval
+    num_pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.interval} ({self.num_pairs} pair{'s' if self.num_pairs > 1 else ''})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``cross_dataset_correlation.json`` holds."""
+        return {**asdict(self.interval), "num_pairs": self.num_pairs}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "PairMean":
+        """Read what ``to_json`` gave."""
+        interval = Interval(**{end: content[end] for end in ("value", "low", "high")})
+        return cls(interval=interval, num_pairs=content["num_pairs"])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
     """All correlations of one score.
 
+    Differences of means are from the same draws of samples, and ``None`` where one of the two has no pairs.
+
     Args:
         score: The score.
         num_blocks: Blocks that were correlated over.
         correlations: Pair by pair.
-        means: Mean rank correlation of the pairs of each relation that has any.
-        task_effect: Mean rank correlation within task types minus that between them, from the same draws of samples;
-            ``None`` where one of the two has no pairs.
+        spearman: Mean rank correlation of the pairs of each relation that has any.
+        pearson: Mean linear correlation, likewise.
+        data_effect: Mean rank correlation between parts of a dataset minus that of datasets of one task type.
+        task_effect: Mean rank correlation within task types minus that between them.
     """
 
     score: BlockScore
     num_blocks: int
     correlations: tuple[Correlation, ...]
-    means: Mapping[Relation, Interval | None]
+    spearman: Mapping[Relation, PairMean]
+    pearson: Mapping[Relation, PairMean]
+    data_effect: Interval | None
     task_effect: Interval | None
 
     @property
@@ -84,25 +127,24 @@ class Consistency:
 
     def sentence(self) -> str:
         """Say whether importance is data-agnostic but task-dependent here, and what could have been seen."""
-        within, between, splits = (self.means.get(each) for each in ("within_task", "between_tasks", "splits"))
-        power = (
-            f"with {self.num_blocks} blocks a rank correlation below {self.smallest_detectable:.2f} is missed more "
-            "often than one time in five, and noise of the samples pulls all of these towards zero"
+        agnostic = _verdict(
+            self.data_effect,
+            above="is not so: datasets of one task type agree less than parts of a dataset do",
+            below="holds: datasets of one task type agree even more than parts of a dataset do",
+            between="is not refuted: whether datasets of one task type agree less than parts of a dataset is open",
         )
-        if self.task_effect is None:
-            verdict = (
-                "cannot be judged: it takes datasets of one task type and of several, and blocks that score differently"
-            )
-        elif self.task_effect.low > 0:
-            verdict = "holds as to tasks: datasets of one task type agree more than those of different ones"
-        elif self.task_effect.high < 0:
-            verdict = "does not hold: datasets of different task types agree more than those of one"
-        else:
-            verdict = "is not shown: the difference between task types may be chance"
+        dependent = _verdict(
+            self.task_effect,
+            above="holds: datasets of one task type agree more than those of different ones",
+            below="is not so: datasets of different task types agree more than those of one",
+            between="is not shown: whether datasets of one task type agree more than others is open",
+        )
+        means = "; ".join(f"{words} {self.spearman.get(each) or 'unknown'}" for each, words in RELATIONS.items())
         return (
-            f"By {self.score}, 'data-agnostic but task-dependent' {verdict} (mean Spearman within task types "
-            f"{within or 'unknown'}, between them {between or 'unknown'}, difference {self.task_effect or 'unknown'}, "
-            f"between parts of a dataset {splits or 'unknown'}); {power}."
+            f"By {self.score}, 'data-agnostic' {agnostic}. 'Task-dependent' {dependent}. "
+            f"Mean Spearman correlations: {means}. Intervals are over samples and say nothing about other datasets; "
+            f"with {self.num_blocks} blocks a rank correlation below {self.smallest_detectable:.2f} is missed more "
+            "often than one time in five, and noise of the samples pulls all of these towards zero."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -112,12 +154,44 @@ class Consistency:
             "num_blocks": self.num_blocks,
             "smallest_detectable_spearman": self.smallest_detectable,
             "sentence": self.sentence(),
-            "mean_spearman": {
-                relation: None if mean is None else asdict(mean) for relation, mean in self.means.items()
-            },
+            "mean_spearman": {relation: mean.to_json() for relation, mean in self.spearman.items()},
+            "mean_pearson": {relation: mean.to_json() for relation, mean in self.pearson.items()},
+            "splits_minus_within_task": None if self.data_effect is None else asdict(self.data_effect),
             "within_minus_between_tasks": None if self.task_effect is None else asdict(self.task_effect),
             "pairs": [correlation.to_json() for correlation in self.correlations],
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Consistency":
+        """Read what ``to_json`` gave."""
+        means = [
+            {relation: PairMean.from_json(mean) for relation, mean in content[name].items()}
+            for name in ("mean_spearman", "mean_pearson")
+        ]
+        return cls(
+            score=BlockScore(content["score"]),
+            num_blocks=content["num_blocks"],
+            correlations=tuple(map(Correlation.from_json, content["pairs"])),
+            spearman=means[0],
+            pearson=means[1],
+            data_effect=_interval(content["splits_minus_within_task"]),
+            task_effect=_interval(content["within_minus_between_tasks"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A mean correlation with its draws.
+
+    Args:
+        value: The mean over the pairs for which it is defined.
+        draws_R: The same of each draw of samples.
+        num_pairs: How many pairs these are.
+    """
+
+    value: float
+    draws_R: Array
+    num_pairs: int
 
 
 def consistency(score: BlockScore, parts: Sequence[PartScores], *, seed: int) -> Consistency:
@@ -131,39 +205,37 @@ def consistency(score: BlockScore, parts: Sequence[PartScores], *, seed: int) ->
         seed: Of the draws.
     """
     values = {(name, each.part): scores[score] for each in parts for name, scores in each.values.items()}
-    means = {place: values_SK.mean(axis=0) for place, values_SK in values.items()}
+    means = {place: values_SK.mean(axis=0, keepdims=True) for place, values_SK in values.items()}
     draws = {
         place: resampled_means(values_SK, seed=seed + number)
         for number, (place, values_SK) in enumerate(values.items())
     }
     correlations = []
-    rank_by_relation: dict[Relation, list[tuple[float, Array]]] = {}
+    ranks: dict[Relation, list[tuple[float, Array]]] = {}
+    lines: dict[Relation, list[tuple[float, Array]]] = {}
     for relation, first, second in _pairs(list(values), parts[-1].part):
-        rank = correlate(_ranks(means[first][None]), _ranks(means[second][None]))[0]
-        rank_R = correlate(_ranks(draws[first]), _ranks(draws[second]))
-        linear = correlate(means[first][None], means[second][None])[0]
-        linear_R = correlate(draws[first], draws[second])
-        rank_by_relation.setdefault(relation, []).append((float(rank), rank_R))
+        rank = float(correlate(_ranks(means[first]), _ranks(means[second]))[0])
+        line = float(correlate(means[first], means[second])[0])
+        ranks.setdefault(relation, []).append((rank, correlate(_ranks(draws[first]), _ranks(draws[second]))))
+        lines.setdefault(relation, []).append((line, correlate(draws[first], draws[second])))
         correlations.append(
             Correlation(
                 first=first,
                 second=second,
                 relation=relation,
-                spearman=percentile_interval(float(rank), rank_R),
-                pearson=percentile_interval(float(linear), linear_R),
+                spearman=percentile_interval(*ranks[relation][-1]),
+                pearson=percentile_interval(*lines[relation][-1]),
             )
         )
-    of_relation = {relation: _mean_of(pairs) for relation, pairs in rank_by_relation.items()}
-    effect = None
-    if {"within_task", "between_tasks"} <= set(of_relation):
-        within, between = of_relation["within_task"], of_relation["between_tasks"]
-        effect = percentile_interval(within[0] - between[0], within[1] - between[1])
+    rank_means = _means(ranks)
     return Consistency(
         score=score,
-        num_blocks=len(next(iter(means.values()))),
+        num_blocks=next(iter(means.values())).shape[1],
         correlations=tuple(correlations),
-        means={relation: percentile_interval(*mean) for relation, mean in of_relation.items()},
-        task_effect=effect,
+        spearman=_pair_means(rank_means),
+        pearson=_pair_means(_means(lines)),
+        data_effect=_difference(rank_means.get("splits"), rank_means.get("within_task")),
+        task_effect=_difference(rank_means.get("within_task"), rank_means.get("between_tasks")),
     )
 
 
@@ -202,9 +274,43 @@ def _ranks(values_RK: Array) -> Array:
     return ranks_RK
 
 
-def _mean_of(pairs: Sequence[tuple[float, Array]]) -> tuple[float, Array]:
-    values, draws = zip(*pairs, strict=True)
-    return float(np.mean(values)), np.mean(draws, axis=0)
+def _means(pairs: Mapping[Relation, Sequence[tuple[float, Array]]]) -> dict[Relation, _Drawn]:
+    """Take means over the pairs whose correlation is defined; a draw's are over those defined in it."""
+    found: dict[Relation, _Drawn] = {}
+    for relation, members in pairs.items():
+        defined = [(value, draws_R) for value, draws_R in members if np.isfinite(value)]
+        if defined:
+            values, draws = zip(*defined, strict=True)
+            means_R = np.ma.masked_invalid(np.stack(draws)).mean(axis=0).filled(np.nan)
+            found[relation] = _Drawn(value=float(np.mean(values)), draws_R=means_R, num_pairs=len(defined))
+    return found
+
+
+def _pair_means(means: Mapping[Relation, _Drawn]) -> dict[Relation, PairMean]:
+    intervals = {relation: percentile_interval(mean.value, mean.draws_R) for relation, mean in means.items()}
+    return {
+        relation: PairMean(interval=interval, num_pairs=means[relation].num_pairs)
+        for relation, interval in intervals.items()
+        if interval is not None
+    }
+
+
+def _difference(first: _Drawn | None, second: _Drawn | None) -> Interval | None:
+    if first is None or second is None:
+        return None
+    return percentile_interval(first.value - second.value, first.draws_R - second.draws_R)
+
+
+def _verdict(effect: Interval | None, *, above: str, below: str, between: str) -> str:
+    """Choose words by where an interval lies, and give it."""
+    if effect is None:
+        return "cannot be judged, for want of such pairs or of blocks that score differently"
+    words = above if effect.low > 0 else below if effect.high < 0 else between
+    return f"{words} (difference {effect})"
+
+
+def _interval(content: Mapping[str, float] | None) -> Interval | None:
+    return None if content is None else Interval(**content)
 
 
 def _pairs(places: Sequence[Place], part: Part) -> list[tuple[Relation, Place, Place]]:

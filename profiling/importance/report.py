@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from profiling.datasets.catalogue import dataset_entry
-from profiling.importance.consistency import RELATIONS, Consistency, rank_correlation
+from profiling.importance.consistency import RELATIONS, Consistency, PairMean, rank_correlation
 from profiling.importance.scores import BlockScore, PartScores
 from profiling.markup import Table
 from profiling.resampling import Array, Interval, mean_intervals, percentile_interval, resampled_means
@@ -87,15 +87,20 @@ def importance_table(part: PartScores, *, seed: int) -> Table:
 
 
 def correlation_table(found: Mapping[BlockScore, Consistency], *, label: str) -> Table:
-    """Lay out the mean rank correlation of each score for each relation, and what can be concluded."""
+    """Lay out the mean correlations of each score for each relation, and what can be concluded."""
+    differences = ("splits - within", "within - between")
     rows = []
     for score, each in found.items():
-        cells = [each.means.get(relation) for relation in RELATIONS]
-        rows.append((str(score), *(_plain(cell) for cell in (*cells, each.task_effect))))
+        ranks, lines = (
+            [_counted(means.get(relation)) for relation in RELATIONS] for means in (each.spearman, each.pearson)
+        )
+        rows.append((str(score), "Spearman", *ranks, _plain(each.data_effect), _plain(each.task_effect)))
+        rows.append((str(score), "Pearson", *lines, "-", "-"))
     return Table(
-        columns=("score", *RELATIONS, "within - between"),
+        columns=("score", "correlation", *RELATIONS, *differences),
         rows=tuple(rows),
-        caption=f"{label}. Mean Spearman correlation over blocks with the 95 % interval over samples: "
+        caption=f"{label}. Mean correlation over blocks with the 95 % interval over samples, in brackets of how many "
+        "pairs: "
         + "; ".join(f"{relation}: {words}" for relation, words in RELATIONS.items())
         + ". "
         + " ".join(found[score].sentence() for score in (BlockScore.ACCURACY_DROP, BlockScore.KL)),
@@ -115,3 +120,7 @@ def _short(interval: Interval) -> str:
 
 def _plain(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _counted(mean: PairMean | None) -> str:
+    return "-" if mean is None else f"{_plain(mean.interval)} ({mean.num_pairs})"

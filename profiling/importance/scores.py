@@ -54,7 +54,7 @@ class PartScores:
     """Scores of every block on a part of every dataset.
 
     Args:
-        label: What captions call the model.
+        label: What captions call the model and where it ran.
         part: The part.
         values: By dataset and score, ``(samples, blocks)``; ``taylor`` has a row for every few samples.
         costs: What each score took, for all datasets together. Scores of one measurement share it.
@@ -88,7 +88,7 @@ def part_scores(
     Args:
         jobs: The jobs, of one part.
         outcomes: Their outcomes, in order.
-        label: What captions call the model.
+        label: What captions call the model and where it ran.
         num_blocks: Blocks of the model.
         seed: Of the random score.
     """

@@ -11,6 +11,7 @@ from rich.console import Console
 from models.checkpoint import snapshot_directory
 from models.engine import EngineName
 from models.knobs import MOLMOE_1B_GRID, check_top_k, own_grid
+from models.weights_digest import weights_digest
 from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
 from profiling.level_table import LevelTable
@@ -22,7 +23,6 @@ from profiling.levels.timing import Timing
 from profiling.subsets.evaluations import Machine
 from profiling.subsets.model_evaluator import EvaluatedModel
 from profiling.subsets.retry import Retries
-from profiling.subsets.store import weights_digest
 
 
 def levels(

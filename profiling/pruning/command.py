@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 
 from models.checkpoint import snapshot_directory
+from models.weights_digest import weights_digest
 from profiling.block_table import BlockTable, TableEntry
 from profiling.files import write_json, written_whole
 from profiling.pruning.plans import SearchPlan
@@ -25,7 +26,6 @@ from profiling.subsets.evaluations import Machine, open_evaluations
 from profiling.subsets.job import check_pinned
 from profiling.subsets.model_evaluator import EvaluatedModel
 from profiling.subsets.retry import Retries
-from profiling.subsets.store import weights_digest
 
 
 def prune(

@@ -10,6 +10,7 @@ import torch
 
 from profiling.subsets.crew import Attempts, Failure
 from profiling.subsets.job import EvaluatorSource, Job, Outcome
+from profiling.subsets.retry import Fault
 
 
 class ClusterWorker:
@@ -38,8 +39,8 @@ class ClusterWorker:
             answer = self._ray.get(self.owed)
         except self._ray.exceptions.RayActorError as err:
             # One that could not even be made, for want of a module say, could not the next time either.
-            may_retry = not err.actor_init_failed
-            return Failure(reason=f"the actor ended by itself: {' '.join(str(err).split())}", may_retry=may_retry)
+            fault: Fault | None = None if err.actor_init_failed else "device"
+            return Failure(reason=f"the actor ended by itself: {' '.join(str(err).split())}", fault=fault)
         assert isinstance(answer, Outcome | Failure)
         return answer
 

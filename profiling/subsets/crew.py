@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from profiling.subsets.job import EvaluatorSource, Job, Outcome, SubsetEvaluator
-from profiling.subsets.retry import is_cuda_error, reason_of
+from profiling.subsets.retry import Fault, fault_of, reason_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,12 +15,12 @@ class Failure:
     Args:
         reason: The error.
         mistake: The sentence of a user's mistake, if it was one.
-        may_retry: Whether it was the device's fault.
+        fault: What failed, if another try may succeed.
     """
 
     reason: str
     mistake: str | None = None
-    may_retry: bool = False
+    fault: Fault | None = None
 
 
 class Worker(Protocol):
@@ -84,4 +84,4 @@ class Attempts:
             return self._evaluator.evaluate(job)
         except Exception as err:  # noqa: BLE001  # told to the process that asked
             mistake = str(err) if isinstance(err, ValueError) else None
-            return Failure(reason=reason_of(err), mistake=mistake, may_retry=is_cuda_error(err))
+            return Failure(reason=reason_of(err), mistake=mistake, fault=fault_of(err))

@@ -1,6 +1,7 @@
 """The samples that subsets of blocks are measured on."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,8 +101,13 @@ def reference_answer(sample: Sample) -> str:
 
 
 def samples_digest(samples: Mapping[str, list[Sample]]) -> str:
-    """Return a digest that differs where samples do."""
-    text = "\n".join(
-        f"{sample.dataset}/{sample.split}/{sample.sample_id}" for each in samples.values() for sample in each
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return a digest that differs where samples do, in what they are called, ask or answer; pixels are not read."""
+    rows = [
+        (
+            *(sample.dataset, sample.split, sample.sample_id, sample.question, sample.answers),
+            *(sample.options, sample.question_has_options),
+        )
+        for each in samples.values()
+        for sample in each
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -9,15 +9,17 @@ from typing import Any, Literal
 import torch
 
 from models.checkpoint import snapshot_directory
+from models.weights_digest import weights_digest
+from profiling.environment import cpu_name
 from profiling.subsets.cluster import ClusterCrew
 from profiling.subsets.data import samples_digest
-from profiling.subsets.job import Job, Outcome, Part
+from profiling.subsets.job import NO_COST, Job, Outcome, Part
 from profiling.subsets.model_evaluator import EvaluatedModel
 from profiling.subsets.pool import WorkerPool
 from profiling.subsets.processes import ProcessCrew
 from profiling.subsets.retry import FailureLog, Retries
 from profiling.subsets.runner import LocalRunner, Runner
-from profiling.subsets.store import ResultStore, claim, weights_digest
+from profiling.subsets.store import ResultStore, claim
 
 Advance = Callable[[], None]
 """Called whenever one more job is done."""
@@ -51,6 +53,14 @@ class Machine:
         """Names of the devices."""
         return ["cpu" if self.device == "cpu" else f"cuda:{rank}" for rank in range(self.devices)]
 
+    @property
+    def hardware(self) -> str:
+        """What the devices are, as captions name it."""
+        if self.ray_address is not None:
+            return f"{self.devices} workers of a cluster"
+        name = cpu_name() if self.device == "cpu" else torch.cuda.get_device_name()
+        return name if self.devices == 1 else f"{self.devices} x {name}"
+
     def check(self) -> None:
         """Look for the devices.
 
@@ -69,11 +79,17 @@ class Evaluations:
     Args:
         store: Where they are kept.
         runner: Does those that are not there.
+
+    Attributes:
+        num_found: Outcomes that were there.
+        spent: What those took that were not.
     """
 
     def __init__(self, store: ResultStore, runner: Runner) -> None:
         self._store = store
         self._runner = runner
+        self.num_found = 0
+        self.spent = NO_COST
 
     def outcomes(self, jobs: Sequence[Job], advance: Advance = lambda: None) -> list[Outcome]:
         """Return the outcome of each job; a job that is asked for twice is done once.
@@ -91,10 +107,12 @@ class Evaluations:
             else:
                 found[job] = outcome
                 advance()
+        self.num_found += len(found)
         # Whoever does them keeps the encoded samples of one part.
         left.sort(key=lambda job: job.part)
         for job, outcome in self._runner.run(left):
             self._store.write(job, outcome)
+            self.spent += outcome.cost
             # As it was written, rounded, so that a run that goes on decides as one that was not stopped.
             kept = self._store.read(job)
             assert kept is not None

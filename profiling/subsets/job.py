@@ -96,7 +96,7 @@ class Cost:
 NO_COST = Cost(forward_passes=0, backward_passes=0, seconds=0.0)
 
 Values = Mapping[str, NDArray[np.float64]]
-"""Values by quantity: ``(samples,)`` or ``(samples, blocks or spans)``; of gradients a row for several samples."""
+"""Values by quantity: ``(samples,)`` or ``(samples, blocks or spans)``; of gradients a row for eight samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
-"""What is measured on a batch of samples."""
+"""What is measured on a batch of samples, or a few of them."""
 
 # Shape suffixes: B = samples, S = ids in the sequence, D = width of the language model, T = ids of all answers of a
 # batch, V = vocabulary, K = blocks.
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,7 +20,7 @@ from models.molmo import Molmo, token_experts, token_positions
 from models.processor import MolmoProcessor
 from profiling.answers import score_answers
 from profiling.datasets.catalogue import dataset_entry
-from profiling.subsets.job import Measure
+from profiling.subsets.job import Job, Measure
 from profiling.subsets.prepared import PreparedBatch, answer_log_probs
 
 SAMPLES_PER_GRADIENT: Final = 8
@@ -130,37 +130,69 @@ def hidden_states(subject: Subject, batch: PreparedBatch) -> Measured:
     )
 
 
-def gradients(subject: Subject, batch: PreparedBatch) -> Measured:
-    """Sum, over a block's weights, the size of gradient times weight, for the mean loss of a few samples at a time.
+def gradients(subject: Subject, pieces: Sequence[PreparedBatch]) -> Measured:
+    """Sum, over a block's weights, the size of gradient times weight, for the mean loss of a few samples together.
 
     To first order this is how much the loss changes if each weight is set to zero (Molchanov et al., 2017). Gradients
     of single samples would cost yet more than leaving out each block in turn; several at once are taken as by Ma et al.
     (2023).
+
+    Args:
+        subject: Who is measured.
+        pieces: The samples, in as many pieces as they are run in; gradients of pieces add up.
     """
     blocks = [subject.model.language_model.blocks[index] for index in subject.setting.active_blocks]
     weights_by_block = [list(block.parameters()) for block in blocks]
     flat = [weight for weights in weights_by_block for weight in weights]
-    rows = []
-    for start in range(0, len(batch.samples), SAMPLES_PER_GRADIENT):
-        few = _rows(batch, slice(start, start + SAMPLES_PER_GRADIENT))
+    num_samples = sum(len(piece.samples) for piece in pieces)
+    total = [torch.zeros_like(weight) for weight in flat]
+    for piece in pieces:
         with torch.enable_grad():
-            log_probs_TV = answer_log_probs(subject.model, few.inputs, few.labels, few.x, subject.setting)
-            nll_T = F.nll_loss(log_probs_TV, few.labels[few.is_answer], reduction="none")
-            found = iter(torch.autograd.grad(_mean_by_sample(nll_T, few).mean(), flat))
-        sizes = [
-            torch.stack([(next(found) * weight.detach()).abs().sum(dtype=torch.float32) for weight in weights]).sum()
-            for weights in weights_by_block
-        ]
-        rows.append(torch.stack(sizes))
-    return Measured(values={"taylor": torch.stack(rows)}, forward_passes=len(rows), backward_passes=len(rows))
+            log_probs_TV = answer_log_probs(subject.model, piece.inputs, piece.labels, piece.x, subject.setting)
+            nll_T = F.nll_loss(log_probs_TV, piece.labels[piece.is_answer], reduction="none")
+            found = torch.autograd.grad(_mean_by_sample(nll_T, piece).sum() / num_samples, flat)
+        torch._foreach_add_(total, found)
+    summed = iter(total)
+    sizes = [
+        torch.stack([(next(summed) * weight.detach()).abs().sum(dtype=torch.float32) for weight in weights]).sum()
+        for weights in weights_by_block
+    ]
+    return Measured(
+        values={"taylor": torch.stack(sizes)[None]}, forward_passes=len(pieces), backward_passes=len(pieces)
+    )
 
 
-MEASURES: Mapping[Measure, Callable[[Subject, PreparedBatch], Measured]] = {
+_OF_A_BATCH: Mapping[Measure, Callable[[Subject, PreparedBatch], Measured]] = {
     Measure.ANSWERS: answers,
     Measure.LIKELIHOOD: likelihood,
     Measure.HIDDEN_STATES: hidden_states,
-    Measure.GRADIENTS: gradients,
 }
+
+
+def portions(measure: Measure, batches: Iterable[PreparedBatch]) -> Iterator[Sequence[PreparedBatch]]:
+    """Share samples out into what is measured at once: a batch; for gradients a few samples, whatever the batches."""
+    return _few_samples(batches) if measure is Measure.GRADIENTS else ((batch,) for batch in batches)
+
+
+def measured(measure: Measure, subject: Subject, portion: Sequence[PreparedBatch]) -> Measured:
+    """Measure a portion."""
+    if measure is Measure.GRADIENTS:
+        return gradients(subject, portion)
+    (batch,) = portion
+    return _OF_A_BATCH[measure](subject, batch)
+
+
+def quantity_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    """Return what a job gives for each dataset: shapes by quantity, samples or portions of them first."""
+    samples, blocks = job.num_samples, len(job.blocks)
+    if job.measure is Measure.ANSWERS:
+        return {"accuracy": (samples,)}
+    if job.measure is Measure.LIKELIHOOD:
+        return {"nll": (samples,), "kl": (samples,)}
+    if job.measure is Measure.GRADIENTS:
+        return {"taylor": (-(-samples // SAMPLES_PER_GRADIENT), blocks)}
+    per_block = dict.fromkeys(("block_influence", "angular_distance"), (samples, blocks))
+    return {**per_block, "angular_spans": (samples, len(spans(blocks)))}
 
 
 def spans(num_blocks: int) -> list[tuple[int, int]]:
@@ -194,6 +226,23 @@ def _rows(batch: PreparedBatch, rows: slice) -> PreparedBatch:
         labels=batch.labels[rows, :length],
         x=batch.x[rows, :length],
     )
+
+
+def _few_samples(batches: Iterable[PreparedBatch]) -> Iterator[list[PreparedBatch]]:
+    """Take samples by eights, in pieces where they lie in several batches."""
+    pieces: list[PreparedBatch] = []
+    missing = SAMPLES_PER_GRADIENT
+    for batch in batches:
+        start = 0
+        while start < len(batch.samples):
+            pieces.append(_rows(batch, slice(start, start + missing)))
+            start += len(pieces[-1].samples)
+            missing -= len(pieces[-1].samples)
+            if missing == 0:
+                yield pieces
+                pieces, missing = [], SAMPLES_PER_GRADIENT
+    if pieces:
+        yield pieces
 
 
 @contextmanager

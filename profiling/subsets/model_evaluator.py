@@ -19,7 +19,7 @@ from profiling.datasets.sample import Sample
 from profiling.model_source import ModelSource
 from profiling.subsets.data import EvaluationData
 from profiling.subsets.job import NO_COST, Cost, Job, Outcome, Part
-from profiling.subsets.measures import MEASURES, Subject
+from profiling.subsets.measures import Subject, measured, portions
 from profiling.subsets.prepared import MemoryBudget, Preparation, PreparedSamples
 from profiling.subsets.retry import clean_memory
 
@@ -120,16 +120,16 @@ class ModelEvaluator:
         values: dict[str, dict[str, NDArray[np.float64]]] = {}
         for name, batches in self._samples(job).items():
             parts: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
-            for batch in batches:
+            for portion in portions(job.measure, batches):
                 if device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats(device)
                 start = perf_counter()
-                measured = MEASURES[job.measure](subject, batch)
-                for quantity, value in measured.values.items():
+                gave = measured(job.measure, subject, portion)
+                for quantity, value in gave.values.items():
                     parts[quantity].append(value.detach().double().cpu().numpy())
                 cost += Cost(
-                    forward_passes=measured.forward_passes,
-                    backward_passes=measured.backward_passes,
+                    forward_passes=gave.forward_passes,
+                    backward_passes=gave.backward_passes,
                     seconds=perf_counter() - start,
                     peak_memory_mib=_peak_memory_mib(device),
                 )

@@ -1,6 +1,7 @@
 """Do jobs with several workers at once.
 
-A worker that fails is replaced by a new one: some CUDA errors last as long as their process.
+A worker that fails is replaced by a new one: some CUDA errors last as long as their process. A job that failed is the
+next to be tried, and a device that only fails ends the run, so that no error is waited for longer than one job's tries.
 """
 
 from collections import Counter, deque
@@ -9,7 +10,7 @@ from typing import Generic
 
 from profiling.subsets.crew import Crew, Failure, W
 from profiling.subsets.job import Job, Outcome
-from profiling.subsets.retry import FailureLog, Retries
+from profiling.subsets.retry import FailureLog, Retries, given_up
 
 
 class WorkerPool(Generic[W]):
@@ -27,6 +28,7 @@ class WorkerPool(Generic[W]):
         self._failures = failures
         self._idle: list[W] = []
         self._busy: dict[W, Job] = {}
+        self._failures_in_a_row: Counter[int] = Counter()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         """See ``Runner``."""
@@ -37,15 +39,13 @@ class WorkerPool(Generic[W]):
             for worker in self._crew.ready(list(self._busy)):
                 job, answer = self._busy.pop(worker), worker.heard()
                 if isinstance(answer, Outcome):
+                    self._failures_in_a_row[worker.rank] = 0
                     self._idle.append(worker)
                     yield job, answer
                     continue
-                worker.stop()
                 failed[job] += 1
-                self._failures.add(job, attempt=failed[job], device=worker.device, reason=answer.reason)
-                self._check(job, answer, failed[job])
-                self._idle.append(self._crew.start(worker.rank, wait_s=self._retries.wait_s))
-                waiting.append(job)
+                self._replace(worker, job, answer, attempts=failed[job])
+                waiting.appendleft(job)
 
     def close(self) -> None:
         """End the workers."""
@@ -55,12 +55,19 @@ class WorkerPool(Generic[W]):
         self._busy.clear()
         self._crew.close()
 
-    def _check(self, job: Job, failure: Failure, attempts: int) -> None:
-        """End the run if there is no sense in another try."""
+    def _replace(self, worker: W, job: Job, failure: Failure, *, attempts: int) -> None:
+        """Start another worker in a failed one's place, or end the run if there is no sense in another try."""
+        worker.stop()
+        self._failures.add(job, attempt=attempts, device=worker.device, reason=failure.reason)
         if failure.mistake is not None:
             raise ValueError(failure.mistake)
-        if not failure.may_retry or attempts > self._retries.most:
-            raise RuntimeError(f"{job}: {failure.reason}; what was measured is kept, the same command goes on")
+        if not self._retries.allows(failure.fault, attempts=attempts):
+            raise given_up(job, failure.reason)
+        self._failures_in_a_row[worker.rank] += 1
+        in_a_row = self._failures_in_a_row[worker.rank]
+        if in_a_row > self._retries.most:
+            raise given_up(job, f"{failure.reason}; {worker.device} failed {in_a_row} times one after another")
+        self._idle.append(self._crew.start(worker.rank, wait_s=self._retries.wait_s))
 
     def _give_out(self, waiting: deque[Job]) -> None:
         """Give each idle worker a job; start as many as there are jobs and places for."""

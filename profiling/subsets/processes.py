@@ -35,16 +35,16 @@ class ProcessWorker:
         """See ``Worker``."""
         try:
             self.pipe.send(job)
-        except BrokenPipeError:  # it has ended by itself, which is heard next
+        except OSError:  # it has ended by itself, which is heard next
             return
 
     def heard(self) -> Outcome | Failure:
         """See ``Worker``."""
         try:
             answer = self.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # of a process that was killed before it read its job the pipe is reset
             self.process.join(_JOIN_S)
-            return Failure(reason=f"the process ended by itself with {self.process.exitcode}", may_retry=True)
+            return Failure(reason=f"the process ended by itself with {self.process.exitcode}", fault="device")
         assert isinstance(answer, Outcome | Failure)
         return answer
 
@@ -52,6 +52,9 @@ class ProcessWorker:
         """See ``Worker``."""
         self.process.terminate()
         self.process.join(_JOIN_S)
+        if self.process.exitcode is None:  # it does not listen, in a driver's call say
+            self.process.kill()
+            self.process.join()
         self.pipe.close()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from profiling.subsets.job import EvaluatorSource, Job, Outcome, SubsetEvaluator
-from profiling.subsets.retry import FailureLog, Retries, clean_memory, is_cuda_error, reason_of
+from profiling.subsets.retry import FailureLog, Retries, clean_memory, fault_of, given_up, reason_of
 
 
 class Runner(Protocol):
@@ -54,9 +54,12 @@ class LocalRunner:
             try:
                 return self._done(job)
             except Exception as err:
-                self._failures.add(job, attempt=attempt, device=self._device, reason=reason_of(err))
-                if not is_cuda_error(err) or attempt > self._retries.most:
+                fault, reason = fault_of(err), reason_of(err)
+                self._failures.add(job, attempt=attempt, device=self._device, reason=reason)
+                if fault is None:
                     raise
+                if not self._retries.allows(fault, attempts=attempt):
+                    raise given_up(job, reason) from err
             # Out of the handler, which still holds what failed.
             self._evaluator = None
             clean_memory()

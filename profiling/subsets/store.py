@@ -1,8 +1,7 @@
 """Outcomes on disk: one file a job, whole or not there, found again by the next run."""
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from models.knobs import ExpertCounts
 from profiling.files import switched_on, write_json, written_whole
 from profiling.subsets.job import Blocks, Cost, Job, Measure, Outcome, Part
+from profiling.subsets.measures import quantity_shapes
 
 RESULT_VERSION: Final = 1
 _DIGITS: Final = 6
-_END_BYTES: Final = 2**20
 
 
 class ResultError(ValueError):
@@ -77,19 +76,16 @@ class ResultStore:
             num_samples=result.num_samples,
             experts=result.experts,
         )
-        lengths = {len(rows) for quantities in result.values.values() for rows in quantities.values()}
-        # Of gradients several samples share a row.
-        fits = lengths == {job.num_samples} or (job.measure is Measure.GRADIENTS and max(lengths) <= job.num_samples)
         names = tuple(result.values)
-        if (found, names, fits) != (job, self._dataset_names, True) or result.version != RESULT_VERSION:
+        if (found, names, result.version) != (job, self._dataset_names, RESULT_VERSION):
             raise ResultError(
                 f"{path}: expected {job} ({', '.join(self._dataset_names)}), version {RESULT_VERSION}, found {found} "
                 f"({', '.join(names)}), version {result.version}; remove the file to measure it again"
             )
-        values = {
-            name: {quantity: np.asarray(rows, dtype=np.float64) for quantity, rows in quantities.items()}
-            for name, quantities in result.values.items()
-        }
+        try:
+            values = {name: _arrays(name, quantities, job) for name, quantities in result.values.items()}
+        except ResultError as err:
+            raise ResultError(f"{path}: {err}; remove the file to measure it again") from err
         return Outcome(values=values, cost=result.cost)
 
     def write(self, job: Job, outcome: Outcome) -> None:
@@ -117,6 +113,21 @@ class ResultStore:
         }
         with written_whole(path) as partial:
             partial.write_text(json.dumps(content) + "\n")
+
+
+def _arrays(name: str, quantities: Mapping[str, Sequence[Any]], job: Job) -> dict[str, NDArray[np.float64]]:
+    """Check what a file holds for a dataset."""
+    shapes = quantity_shapes(job)
+    if set(quantities) != set(shapes):
+        raise ResultError(f"values.{name}: expected {', '.join(shapes)}, found {', '.join(quantities) or 'nothing'}")
+    for quantity, rows in quantities.items():
+        widths = sorted({(len(row),) if isinstance(row, list) else () for row in rows})
+        found = [(len(rows), *width) for width in widths] or [(0,)]
+        if found != [shapes[quantity]]:
+            raise ResultError(
+                f"values.{name}.{quantity}: expected shape {shapes[quantity]}, found {' and '.join(map(str, found))}"
+            )
+    return {quantity: np.asarray(rows, dtype=np.float64) for quantity, rows in quantities.items()}
 
 
 def _rounded(values: NDArray[np.float64]) -> list[Any]:
@@ -155,14 +166,3 @@ def claim(output_dir: Path, described: Mapping[str, Any], *, file_name: str) -> 
         raise ResultError(
             f"output_dir: {path} describes results of another {', '.join(differing)}; give another folder"
         )
-
-
-def weights_digest(directory: Path) -> str:
-    """Return a digest that differs where a model's weights do: sizes of its files, and their ends."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            file.seek(max(0, size - _END_BYTES))
-            digest.update(f"{path.name} {size}".encode() + file.read())
-    return digest.hexdigest()

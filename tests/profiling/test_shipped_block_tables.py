@@ -6,9 +6,9 @@ import main
 from models.checkpoint import read_hf_config
 from models.config import MolmoConfig
 from models.knobs import own_grid
+from models.weights_digest import weights_digest
 from profiling.block_table import read_block_table
 from profiling.model_source import GridLevels, ModelSource
-from profiling.subsets.store import weights_digest
 
 ROOT = Path(main.__file__).parent
 TABLES = ROOT / "assets" / "block_tables"

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 from jsonargparse import auto_parser
 
 import main
+from profiling.environment import cpu_name
 from profiling.importance.command import importance
 from profiling.importance.scores import BlockScore
 from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
@@ -43,6 +45,8 @@ def test_a_run_leaves_scores_correlations_tables_and_figures(
     write_block_model(Path("model"), 3, working=WORKING)
     run()
     assert sorted(path.name for path in OUT.iterdir()) == [
+        "correlation_matrix_accuracy_drop.png",
+        "correlation_matrix_kl.png",
         "correlations.md",
         "correlations.png",
         "correlations.tex",
@@ -64,7 +68,7 @@ def test_a_run_leaves_scores_correlations_tables_and_figures(
         "scatter_kl.png",
     ]
     merged = json.loads((OUT / "merged_scores.json").read_text())
-    assert merged["model"] == "model, float32, tier one"
+    assert merged["model"] == f"model, float32, tier one, {cpu_name()}"
     assert merged["dataset_names"] == ["suite_scenes", "suite_counting"]
     for part in ("train", "validation"):
         scores = merged["parts"][part]["scores"]
@@ -82,11 +86,16 @@ def test_a_run_leaves_scores_correlations_tables_and_figures(
     assert one["parts"]["train"]["angular_spans"][-1]["last"] == 2
     correlations = json.loads((OUT / "cross_dataset_correlation.json").read_text())
     assert [pair["relation"] for pair in correlations["kl"]["pairs"]] == ["splits", "splits", "between_tasks"]
-    assert "'data-agnostic but task-dependent' cannot be judged" in correlations["kl"]["sentence"]
+    assert "'data-agnostic' cannot be judged" in correlations["kl"]["sentence"]
     assert r"\begin{tabular}" in (OUT / "importance.tex").read_text()
-    assert "forward passes of batches in" in capsys.readouterr().out
+    results = [json.loads(path.read_text()) for path in OUT.glob("results/*/*/*.json")]
+    passes = sum(result["cost"]["forward_passes"] for result in results)
+    assert re.search(rf"\b0 results found on disk\n{passes} forward passes of batches in", capsys.readouterr().out)
     monkeypatch.delattr(ModelEvaluator, "evaluate")
     run()  # from what is on disk
+    printed = capsys.readouterr().out
+    assert f"{len(results)} results found on disk\n" in printed
+    assert "forward passes of batches" not in printed
 
 
 @pytest.mark.parametrize(
@@ -120,12 +129,26 @@ def test_two_workers_measure_what_one_does() -> None:
     assert json.loads(Path("two/merged_scores.json").read_text())["parts"]["validation"]["scores"] == alone
 
 
-@pytest.mark.parametrize("name", ["nano", "molmoe_1b"])
-def test_every_config_builds(name: str) -> None:
-    assert {path.stem for path in (ROOT / "configs" / "importance").glob("*.yaml")} == {"nano", "molmoe_1b"}
+def test_what_is_printed_is_what_this_run_did(capsys: pytest.CaptureFixture[str]) -> None:
+    write_block_model(Path("model"), 2)
+    run(parts=["validation"], num_samples=2)
+    found = list(OUT.glob("results/*/*/*.json"))
+    for path in OUT.glob("results/*/likelihood/*.json"):
+        path.unlink()
+    capsys.readouterr()
+    run(parts=["validation"], num_samples=2)
+    # Three subsets on two datasets of a batch each.
+    assert f"{len(found) - 3} results found on disk\n6 forward passes of batches in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("files", [["nano"], ["nano", "nano_cpu"], ["molmoe_1b"]])
+def test_every_config_builds(files: list[str]) -> None:
+    folder = ROOT / "configs" / "importance"
+    assert {path.stem for path in folder.glob("*.yaml")} == {"nano", "nano_cpu", "molmoe_1b"}
     parser = auto_parser(importance, as_positional=False)
-    file = str(ROOT / "configs" / "importance" / f"{name}.yaml")
-    built = parser.instantiate_classes(parser.parse_args(["--config", file]))
+    arguments = [word for name in files for word in ("--config", str(folder / f"{name}.yaml"))]
+    built = parser.instantiate_classes(parser.parse_args(arguments))
     assert isinstance(built.evaluated, EvaluatedModel)
     assert built.parts == ("train", "validation")
     assert len(built.evaluated.data.dataset_names) >= 5
+    assert built.device == ("cpu" if "nano_cpu" in files else "cuda")

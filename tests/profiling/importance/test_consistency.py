@@ -1,10 +1,11 @@
 import json
+import re
 
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from profiling.importance.consistency import consistency, correlate, rank_correlation, smallest_detectable
+from profiling.importance.consistency import Consistency, consistency, correlate, rank_correlation, smallest_detectable
 from profiling.importance.report import correlation_json, correlation_table
 from profiling.importance.scores import BlockScore, PartScores
 from profiling.resampling import Array
@@ -34,22 +35,59 @@ def found(*, same: bool, noise: float = 0.1) -> list[PartScores]:
 def test_task_dependence_is_found_where_it_was_planted() -> None:
     result = consistency(BlockScore.KL, found(same=False), seed=0)
     assert len(result.correlations) == 4 + 6
-    splits, within, between = (result.means[each] for each in ("splits", "within_task", "between_tasks"))
-    assert splits is not None
-    assert within is not None
-    assert between is not None
-    assert splits.value > 0.95
-    assert within.value > 0.95
-    assert between.value < 0.6
+    for means in (result.spearman, result.pearson):
+        splits, within, between = (means[each] for each in ("splits", "within_task", "between_tasks"))
+        assert splits.interval.value > 0.95
+        assert within.interval.value > 0.95
+        assert between.interval.value < 0.6
+        assert (splits.num_pairs, within.num_pairs, between.num_pairs) == (4, 1, 5)
     assert result.task_effect is not None
     assert result.task_effect.low > 0
-    assert "holds as to tasks" in result.sentence()
+    assert "'Task-dependent' holds: datasets of one task type agree more" in result.sentence()
+    assert re.search(r"datasets of one task type 0\.\d+ \[.*\] \(1 pair\); datasets of different", result.sentence())
     assert "with 16 blocks a rank correlation below 0.66 is missed" in result.sentence()
 
 
 def test_without_task_dependence_none_is_claimed() -> None:
     result = consistency(BlockScore.KL, found(same=True, noise=1.0), seed=0)
-    assert "is not shown: the difference between task types may be chance" in result.sentence()
+    assert "'data-agnostic' is not refuted" in result.sentence()
+    assert "'Task-dependent' is not shown" in result.sentence()
+
+
+def test_that_the_data_matter_beyond_the_task_is_found_where_it_was_planted() -> None:
+    scored = found(same=False)
+    own = np.random.default_rng(3).random(NUM_BLOCKS)
+    for each in scored:
+        each.values["suite_facts"][BlockScore.KL][:] += own
+    result = consistency(BlockScore.KL, scored, seed=0)
+    assert result.data_effect is not None
+    assert result.data_effect.low > 0
+    assert "'data-agnostic' is not so: datasets of one task type agree less" in result.sentence()
+    splits, within = (result.spearman[each].interval.value for each in ("splits", "within_task"))
+    assert result.data_effect.value == pytest.approx(splits - within)
+
+
+def test_one_dataset_whose_blocks_all_score_the_same_leaves_the_other_pairs() -> None:
+    scored = found(same=False)
+    whole = consistency(BlockScore.KL, scored, seed=0)
+    for each in scored:
+        each.values["suite_tables"][BlockScore.KL][:] = 0.5
+    result = consistency(BlockScore.KL, scored, seed=0)
+    assert {relation: mean.num_pairs for relation, mean in result.spearman.items()} == {
+        "splits": 3,
+        "within_task": 1,
+        "between_tasks": 2,
+    }
+    assert result.spearman["within_task"] == whole.spearman["within_task"]
+    defined = [each.spearman.value for each in result.correlations if each.relation == "splits" and each.spearman]
+    assert result.spearman["splits"].interval.value == pytest.approx(np.mean(defined))
+    assert result.task_effect is not None
+
+
+def test_what_is_written_is_read_again() -> None:
+    for scored in (found(same=False), [part("train", same=True)]):
+        result = consistency(BlockScore.KL, scored, seed=0)
+        assert Consistency.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
 def test_values_are_those_of_scipy() -> None:
@@ -84,10 +122,12 @@ def test_one_part_and_one_task_type_can_still_be_looked_at() -> None:
     pair = {name: only.values[name] for name in ("suite_scenes", "suite_facts")}
     scored = [PartScores(label="tiny", part="validation", values=pair, costs=only.costs, span_angles={})]
     results = {score: consistency(score, scored, seed=0) for score in BlockScore}
-    assert set(results[BlockScore.KL].means) == {"within_task"}
+    assert set(results[BlockScore.KL].spearman) == {"within_task"}
     assert results[BlockScore.KL].task_effect is None
     table = correlation_table(results, label="tiny").markdown()
-    assert "| kl | - | 1.00 [0." in table
+    assert "| kl | Spearman | - | 1.00 [0." in table
+    assert "| kl | Pearson | - | 1.00 [0." in table
+    assert re.search(r"\| kl \| Spearman \| - \| 1\.00 \[.*\] \(1\) \| - \| - \| - \|", table)
 
 
 def test_power_is_that_of_fishers_z() -> None:

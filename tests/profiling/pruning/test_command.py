@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonargparse import auto_parser
+from safetensors.torch import load_file, save_file
 
 import main
 from models.config import MolmoConfig
@@ -154,7 +155,8 @@ def test_other_weights_or_datasets_in_the_folder_are_refused() -> None:
     run(searches=SEARCHES[:1], counts=[3])
     with pytest.raises(ValueError, match=r"out/evaluated\.json describes results of another data;"):
         main.cli_main(["prune", "--config", str(config()), "--evaluated.data.dataset_names=[suite_scenes]"])
-    Path("model/model.safetensors").write_bytes(b"other")
+    weights = Path("model/model.safetensors")
+    save_file({name: -tensor for name, tensor in load_file(weights).items()}, weights)
     with pytest.raises(ValueError, match=r"out/evaluated\.json describes results of another weights;"):
         run()
 

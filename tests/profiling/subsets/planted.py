@@ -10,6 +10,7 @@ import torch
 
 from profiling.subsets.job import Blocks, Cost, Job, Outcome
 
+BROKEN = "CUDA error: an illegal memory access was encountered"
 OOM = "CUDA out of memory"
 
 
@@ -20,7 +21,7 @@ class Planted:
     Args:
         log: File that gets a line for each job.
         failing: How often blocks fail before they are measured.
-        errors: What they fail with: ``cuda`` if not named, else ``mistake``, ``bug`` or ``exit``.
+        errors: What they fail with: ``cuda`` if not named, else ``memory``, ``mistake``, ``bug`` or ``exit``.
     """
 
     log: Path
@@ -38,11 +39,13 @@ class Planted:
             _fail(self.errors.get(job.blocks, "cuda"))
         values = np.full(job.num_samples, float(len(job.blocks)))
         cost = Cost(forward_passes=1, backward_passes=0, seconds=0.5)
-        return Outcome(values={"a": {"kl": values}, "b": {"kl": 2 * values}}, cost=cost)
+        return Outcome(values={"a": {"kl": values, "nll": values}, "b": {"kl": 2 * values, "nll": values}}, cost=cost)
 
 
 def _fail(error: str) -> None:
     if error == "cuda":
+        raise RuntimeError(BROKEN)
+    if error == "memory":
         raise torch.OutOfMemoryError(OOM)
     if error == "exit":
         os._exit(7)

@@ -18,7 +18,7 @@ from profiling.importance.scores import BlockScore, importance_jobs, part_scores
 from profiling.model_source import ModelSource
 from profiling.subsets.data import EvaluationData, reference_answer, samples_digest
 from profiling.subsets.job import Job, Measure, Part, check_pinned
-from profiling.subsets.measures import Subject, spans
+from profiling.subsets.measures import Subject, quantity_shapes, spans
 from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from profiling.subsets.prepared import MemoryBudget, Preparation, PreparedSamples
 from profiling.suite.suite import suite_samples
@@ -161,6 +161,28 @@ def test_taylor_is_gradient_times_weight_of_the_mean_loss_of_a_few_samples(snaps
     assert found[0].tolist() == pytest.approx(expected, rel=1e-3)
 
 
+def test_taylor_is_of_the_same_eight_samples_whatever_the_batches(snapshot: Path) -> None:
+    the_subject = subject(snapshot)
+    members = {"suite_scenes": suite_samples(["scenes"], "val", num_samples=10)}
+    jobs = replace(job(Measure.GRADIENTS), num_samples=10)
+    found = [
+        ModelEvaluator(the_subject, asked(snapshot, batch_size=size), read_samples=lambda *_: members).evaluate(jobs)
+        for size in (10, 3)
+    ]
+    together, apart = (each.values["suite_scenes"]["taylor"] for each in found)
+    assert together.shape == apart.shape == quantity_shapes(jobs)["taylor"] == (2, len(FULL))
+    assert apart == pytest.approx(together, rel=1e-3)
+    assert [each.cost.backward_passes for each in found] == [2, 3 + 2]
+
+
+def test_outcomes_have_the_shapes_that_files_are_checked_for(snapshot: Path) -> None:
+    evaluator = ModelEvaluator(subject(snapshot), asked(snapshot), read_samples=read())
+    for measure in Measure:
+        asked_for = job(measure, (0, 2, 3))
+        for values in evaluator.evaluate(asked_for).values.values():
+            assert {quantity: value.shape for quantity, value in values.items()} == quantity_shapes(asked_for)
+
+
 def test_hidden_states_leave_no_hook_behind_and_padding_counts_for_nothing(snapshot: Path) -> None:
     the_subject = subject(snapshot)
     found = [
@@ -283,6 +305,23 @@ def test_parts_of_a_dataset_differ() -> None:
     with pytest.raises(ValueError, match="suite_counting: its train and validation parts are both the split 'val'"):
         data.check_parts_differ()
     assert samples_digest(data.samples("train", 2)) != samples_digest(DATA.samples("train", 2))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample_id": "other"},
+        {"question": "Which?"},
+        {"answers": ("other",)},
+        {"options": ("red", "blue")},
+        {"question_has_options": True},
+    ],
+)
+def test_samples_of_one_name_that_ask_or_answer_otherwise_have_another_digest(changes: dict[str, Any]) -> None:
+    members = samples()["suite_scenes"]
+    other = [replace(members[0], **changes), *members[1:]]
+    assert samples_digest({"suite_scenes": other}) != samples_digest({"suite_scenes": members})
+    assert samples_digest({"suite_scenes": list(members)}) == samples_digest({"suite_scenes": members})
 
 
 def test_a_question_names_its_style_where_wanted_and_its_reference_is_the_commonest_answer() -> None:

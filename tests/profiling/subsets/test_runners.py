@@ -1,21 +1,24 @@
 import json
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from profiling.subsets.crew import Failure
 from profiling.subsets.evaluations import Evaluations, Machine
-from profiling.subsets.job import Blocks, Job, Measure
+from profiling.subsets.job import NO_COST, Blocks, Job, Measure, Outcome
 from profiling.subsets.pool import WorkerPool
 from profiling.subsets.processes import ProcessCrew, ProcessWorker
-from profiling.subsets.retry import FailureLog, Retries, is_cuda_error
+from profiling.subsets.retry import FailureLog, Fault, Retries, fault_of
 from profiling.subsets.runner import LocalRunner
 from profiling.subsets.store import ResultStore
-from tests.profiling.subsets.planted import OOM, Planted
+from tests.profiling.subsets.planted import BROKEN, OOM, Planted
 
 LOG = Path("log.txt")
 FAILURES = Path("failures.jsonl")
@@ -69,15 +72,27 @@ def test_a_cuda_error_is_waited_out_logged_and_tried_again(monkeypatch: pytest.M
     assert [done for done, _ in runner.run([job(0, 1), job(0)])] == [job(0, 1), job(0)]
     assert waits == [60.0, 60.0]
     assert [(row["attempt"], row["reason"]) for row in failures()] == [
-        (1, f"OutOfMemoryError: {OOM}"),
-        (2, f"OutOfMemoryError: {OOM}"),
+        (1, f"RuntimeError: {BROKEN}"),
+        (2, f"RuntimeError: {BROKEN}"),
     ]
 
 
 def test_a_cuda_error_that_stays_ends_the_run_after_the_last_try() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match=OOM):
+    with pytest.raises(RuntimeError, match=rf"^likelihood of blocks 0 .*: RuntimeError: {BROKEN}; what was measured"):
         list(local(Planted(LOG, failing=Counter({(0,): 9}))).run([job(0)]))
     assert asked().total() == len(failures()) == 4
+
+
+def test_out_of_memory_is_tried_once_more_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    planted = Planted(LOG, failing=Counter({(0,): 9}), errors={(0,): "memory"})
+    with pytest.raises(
+        RuntimeError, match=rf"{OOM}; give a smaller evaluated\.batch_size or evaluated\.cache_gib; what"
+    ):
+        list(local(planted, Retries()).run([job(0)]))
+    assert waits == [60.0]
+    assert asked().total() == len(failures()) == 2
 
 
 @pytest.mark.parametrize(("error", "kind"), [("mistake", ValueError), ("bug", KeyError)])
@@ -87,12 +102,123 @@ def test_what_is_not_the_devices_fault_is_logged_and_not_tried_again(error: str,
     assert len(failures()) == 1
 
 
-def test_cuda_errors_are_told_by_their_kind() -> None:
-    assert is_cuda_error(torch.OutOfMemoryError("no"))
-    assert is_cuda_error(torch.AcceleratorError("no"))
-    assert is_cuda_error(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"))
-    assert not is_cuda_error(RuntimeError("shapes"))
-    assert not is_cuda_error(ValueError("CUDA"))
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (torch.OutOfMemoryError("no"), "memory"),
+        (torch.AcceleratorError("no"), "device"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "device"),
+        (RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), "device"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "memory"),
+        (RuntimeError("shapes"), None),
+        (ValueError("CUDA"), None),
+    ],
+)
+def test_faults_are_told_by_their_kind(error: Exception, fault: Fault | None) -> None:
+    assert fault_of(error) == fault
+
+
+def test_no_retries_means_none_for_any_fault() -> None:
+    assert not Retries(most=0).allows("device", attempts=1)
+    assert not Retries(most=0).allows("memory", attempts=1)
+    assert Retries(most=1).allows("device", attempts=1)
+
+
+@dataclass
+class FakeWorker:
+    """Fails as often as its device does, and writes down what it was given."""
+
+    rank: int
+    device: str
+    failing: Counter[int]
+    given: list[tuple[int, Job]]
+
+    def give(self, job: Job) -> None:
+        self.given.append((self.rank, job))
+
+    def heard(self) -> Outcome | Failure:
+        self.failing[self.rank] -= 1
+        if self.failing[self.rank] >= 0:
+            return Failure(reason="broken", fault="device")
+        return Outcome(values={}, cost=NO_COST)
+
+    def stop(self) -> None: ...
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@dataclass
+class FakeCrew:
+    """Its workers always have something to tell."""
+
+    size: int
+    failing: Counter[int]
+    given: list[tuple[int, Job]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    def start(self, rank: int, *, wait_s: float) -> FakeWorker:
+        self.waits.append(wait_s)
+        return FakeWorker(rank, f"cuda:{rank}", self.failing, self.given)
+
+    def ready(self, busy: Sequence[FakeWorker]) -> list[FakeWorker]:
+        return list(busy)
+
+    def close(self) -> None: ...
+
+
+def fake_pool(crew: FakeCrew) -> WorkerPool[FakeWorker]:
+    return WorkerPool(crew, retries=Retries(), failures=FailureLog(FAILURES))
+
+
+def test_a_job_that_failed_is_tried_next_so_that_a_broken_device_is_not_waited_for_job_after_job() -> None:
+    crew = FakeCrew(1, failing=Counter({0: 1000}))
+    jobs = [job(block) for block in range(100)]
+    with pytest.raises(RuntimeError, match=r"^likelihood of blocks 0 .*: broken; what was measured is kept"):
+        list(fake_pool(crew).run(jobs))
+    assert crew.given == [(0, jobs[0])] * 4
+    assert sum(crew.waits) == 3 * 60.0
+
+
+def test_a_device_that_only_fails_ends_the_run_though_others_do_its_jobs() -> None:
+    crew = FakeCrew(2, failing=Counter({1: 1000}))
+    with pytest.raises(
+        RuntimeError, match="broken; cuda:1 failed 4 times one after another; what was measured is kept"
+    ):
+        list(fake_pool(crew).run([job(block) for block in range(100)]))
+    assert sum(crew.waits) == 3 * 60.0
+
+
+def test_a_device_that_fails_now_and_then_goes_on() -> None:
+    crew = FakeCrew(1, failing=Counter({0: 3}))
+    devices = fake_pool(crew)
+    for blocks in ((0,), (1,)):
+        crew.failing[0] = 3
+        assert [done for done, _ in devices.run([job(*blocks)])] == [job(*blocks)]
+    assert len(failures()) == 6
+
+
+def test_a_process_that_is_killed_before_it_reads_its_job_is_a_failure_like_any_other() -> None:
+    worker = ProcessCrew(Planted(LOG), ["cpu"], num_threads=1).start(0, wait_s=60.0)
+    worker.give(job(0))
+    worker.process.kill()
+    worker.process.join()
+    assert worker.heard() == Failure(reason="the process ended by itself with -9", fault="device")
+    worker.give(job(1))
+    assert worker.heard() == Failure(reason="the process ended by itself with -9", fault="device")
+    worker.stop()
+
+
+@pytest.mark.parametrize(("listens", "ends"), [(True, ["terminate"]), (False, ["terminate", "kill"])])
+def test_a_process_that_does_not_listen_is_killed(listens: bool, ends: list[str]) -> None:
+    process, pipe = Mock(exitcode=None), Mock()
+    process.terminate.side_effect = lambda: setattr(process, "exitcode", -15 if listens else None)
+    ProcessWorker(0, "cpu", process, pipe).stop()
+    called = [name for name, _, _ in process.method_calls]
+    assert [name for name in called if name != "join"] == ends
+    assert called[-1] == "join"
+    pipe.close.assert_called_once()
 
 
 def test_a_pool_does_every_job_once_and_replaces_processes_that_fail_or_die() -> None:
@@ -104,7 +230,7 @@ def test_a_pool_does_every_job_once_and_replaces_processes_that_fail_or_die() ->
     assert set(dict(devices.run(jobs))) == set(jobs)
     assert asked() == Counter({str(each): 1 for each in jobs} | {str(job(1)): 2, str(job(2)): 2})
     assert sorted(row["reason"] for row in failures()) == [
-        f"OutOfMemoryError: {OOM}",
+        f"RuntimeError: {BROKEN}",
         "the process ended by itself with 7",
     ]
     with pytest.raises(ValueError, match=r"^num_samples: too many$"):
