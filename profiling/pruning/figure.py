@@ -32,10 +32,10 @@ def plot_choices(choices: Mapping[int, Choice], caption: str) -> Figure:
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), width_ratios=(1.25, 1))
         scores = {"chosen": [each.score for each in found], "evenly spread": [each.even_score for each in found]}
         accuracies = [[each.accuracies for each in found], [each.even_accuracies for each in found]]
-        for place, (name, of_datasets) in enumerate(zip(scores, accuracies, strict=True)):
+        for name, of_datasets in zip(scores, accuracies, strict=True):
+            color = _draw_accuracy(left, counts, scores[name], label=name)
             for dataset in of_datasets[0]:
-                left.plot(counts, [each[dataset] for each in of_datasets], color=f"C{place}", lw=0.6, alpha=0.4)
-            _draw_accuracy(left, counts, scores[name], label=name, color=f"C{place}")
+                left.plot(counts, [each[dataset] for each in of_datasets], color=color, lw=0.6, alpha=0.4)
         left.set(xlabel="active blocks", ylabel="accuracy", xticks=counts)
         left.legend()
         _draw_gain(right, counts, found)
@@ -44,12 +44,14 @@ def plot_choices(choices: Mapping[int, Choice], caption: str) -> Figure:
     return figure
 
 
-def _draw_accuracy(axes: Axes, counts: Sequence[int], scores: Sequence[TableScore], *, label: str, color: str) -> None:
+def _draw_accuracy(axes: Axes, counts: Sequence[int], scores: Sequence[TableScore], *, label: str) -> str:
+    (line,) = axes.plot(counts, [score.accuracy_mean for score in scores], marker="o", label=label)
+    color = str(line.get_color())
     highest = [score.accuracy_mean + score.drop for score in scores]
     low = [top - score.drop_high for top, score in zip(highest, scores, strict=True)]
     high = [top - score.drop_low for top, score in zip(highest, scores, strict=True)]
     axes.fill_between(counts, low, high, color=color, alpha=0.25, lw=0)
-    axes.plot(counts, [score.accuracy_mean for score in scores], marker="o", color=color, label=label)
+    return color
 
 
 def _draw_gain(axes: Axes, counts: Sequence[int], found: Sequence[Choice]) -> None:
@@ -57,5 +59,6 @@ def _draw_gain(axes: Axes, counts: Sequence[int], found: Sequence[Choice]) -> No
         gains = [each.accuracies[dataset] - each.even_accuracies[dataset] for each in found]
         axes.plot(counts, gains, "o", color="0.7", ms=2.5)
     axes.axhline(0, color="black", lw=0.6)
-    axes.vlines(counts, [each.gain.low for each in found], [each.gain.high for each in found], color="C0", lw=1.4)
-    axes.plot(counts, [each.gain.value for each in found], "o", color="C0")
+    (line,) = axes.plot(counts, [each.gain.value for each in found], "o")
+    lows, highs = [each.gain.low for each in found], [each.gain.high for each in found]
+    axes.vlines(counts, lows, highs, color=str(line.get_color()), lw=1.4)
