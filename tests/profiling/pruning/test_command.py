@@ -22,6 +22,7 @@ from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from tests.block_models import block_hf_config, write_block_model
 
 ROOT = Path(main.__file__).parent
+CONFIGS = ROOT / "configs" / "pruning"
 OUT = Path("out")
 SEARCHES: list[dict[str, Any]] = [
     {"method": "one_shot"},
@@ -193,10 +194,9 @@ def test_what_cannot_be_pruned_is_one_sentence(changes: dict[str, Any], message:
 
 @pytest.mark.parametrize("name", ["nano", "molmoe_1b"])
 def test_every_config_builds(name: str) -> None:
-    assert {path.stem for path in (ROOT / "configs" / "pruning").glob("*.yaml")} == {"nano", "molmoe_1b"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"nano", "molmoe_1b", "nano_cpu"}
     parser = auto_parser(prune, as_positional=False)
-    file = str(ROOT / "configs" / "pruning" / f"{name}.yaml")
-    built = parser.instantiate_classes(parser.parse_args(["--config", file]))
+    built = parser.instantiate_classes(parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml")]))
     assert isinstance(built.evaluated, EvaluatedModel)
     assert built.counts == (8, 10, 12, 14, 16)
     assert built.retries.wait_s == 60
@@ -205,3 +205,11 @@ def test_every_config_builds(name: str) -> None:
         ["beam 3 (accuracy, pinned none)"],
     )
     assert {plan.method for plan in built.searches} == {"one_shot", "greedy", "beam", "evolutionary", "exhaustive"}
+
+
+def test_a_cpus_config_changes_nanos() -> None:
+    parser = auto_parser(prune, as_positional=False)
+    files = [argument for name in ("nano", "nano_cpu") for argument in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    built = parser.instantiate_classes(parser.parse_args(files))
+    assert (built.device, built.evaluated.model.dtype, built.pinned) == ("cpu", "float32", (0,))
+    assert [plan.name for plan in built.searches] == ["greedy (kl)", "beam 3 (kl)"]
