@@ -16,6 +16,7 @@ from models.knobs import KnobGrid, Tiling, own_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
 from models.tokenizer import load_tokenizer
+from models.weights_digest import weights_digest
 from profiling.adaptive.chooser import Chooser
 from profiling.adaptive.fixed_deciders import fixed_decider
 from profiling.adaptive.online_features import OnlineFeatures
@@ -33,7 +34,6 @@ from profiling.promises.promise import Promise, read_promise
 from profiling.promises.validity import validity
 from profiling.promises.watch import PromiseWatch
 from profiling.schema import Environment
-from profiling.subsets.store import weights_digest
 
 _log = logging.getLogger(__name__)
 

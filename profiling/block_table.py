@@ -40,13 +40,30 @@ class TableScore(BaseModel):
     drop_high: FiniteFloat
 
 
+class TableGain(BaseModel):
+    """By how much more right a subset's answers are than those of as many blocks spread evenly, on the same samples.
+
+    Args:
+        value: Mean accuracy of the one minus that of the other, every dataset of the same weight.
+        low: Lower end of its 95 % interval over samples.
+        high: Upper end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+
+
 class TableEntry(BaseModel):
     """The subset for one number of active blocks.
 
     Args:
         active_blocks: Sorted indices.
-        found_by: The search that found it.
+        found_by: The searches that found it, or what it is known as.
         score: How right its answers are.
+        gain: By how much they are better than those of evenly spread blocks; older tables do not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +71,7 @@ class TableEntry(BaseModel):
     active_blocks: tuple[int, ...]
     found_by: str
     score: TableScore
+    gain: TableGain | None = None
 
     @model_validator(mode="after")
     def _is_sorted(self) -> Self:

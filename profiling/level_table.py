@@ -25,8 +25,9 @@ class LevelScore(BaseModel):
         accuracy_change: Mean accuracy minus that of the plain number, on samples that no meaning was chosen by.
         accuracy_low: Lower end of its interval over samples, corrected for the number of levels.
         accuracy_high: Upper end.
-        time_change_ms: Time of a request minus that with the plain number, measured in one run.
-        noise_ms: How far two measurements of the plain number may be apart.
+        plain_ms: Time of a request with the plain number.
+        time_change_ms: Time of a request minus that, on the same requests in one run.
+        time_high_ms: Upper end of its 95 % interval over requests.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,8 +35,9 @@ class LevelScore(BaseModel):
     accuracy_change: FiniteFloat
     accuracy_low: FiniteFloat
     accuracy_high: FiniteFloat
+    plain_ms: FiniteFloat
     time_change_ms: FiniteFloat
-    noise_ms: FiniteFloat
+    time_high_ms: FiniteFloat
 
 
 class LevelEntry(BaseModel):

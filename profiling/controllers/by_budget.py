@@ -8,10 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from profiling.controllers.comparison import cluster_means
 from profiling.controllers.outcomes import Array, Codes, Outcomes
 from profiling.markup import Table
-from profiling.resampling import Interval, percentile_interval
+from profiling.resampling import Interval, cluster_means, percentile_interval
 
 _MEASURES: Final = {"goodput": "goodput", "accuracy": "accuracy", "in time": "adherence", "regret": "regret"}
 _KNOBS: Final = {"tier": "tier", "top_k": "top_k", "blocks": "num_active_blocks", "all": "all_knobs"}

@@ -17,7 +17,7 @@ class Kind(StrEnum):
     """How a meaning was found.
 
     * ``uniform``: the plain number.
-    * ``modality``: fewer experts for vision tokens and more for text tokens.
+    * ``modality``: fewer experts for vision tokens, and as many or more for text tokens.
     * ``layer_weights``: other numbers by block, chosen by the blocks' weights alone.
     * ``layer_sensitivity``: the same, chosen by how much worse samples are predicted.
     """
@@ -60,40 +60,42 @@ def uniform(top_k: int, num_blocks: int) -> Candidate:
 def by_modality(
     top_k: int, *, vision_share: float, reductions: Sequence[int], num_blocks: int, num_experts: int
 ) -> list[Candidate]:
-    """Take experts from vision tokens and give text tokens what that saves, or half of it.
+    """Take experts from vision tokens and give text tokens what that saves, half of it, or nothing.
+
+    Each generated token pays for what text tokens are given, so that only the last is sure to be no slower.
 
     Args:
         top_k: The level.
-        vision_share: Share of vision tokens among the tokens of prompts.
+        vision_share: Share of vision tokens among the tokens of prompts, below 1.
         reductions: By how many experts fewer for a vision token.
         num_blocks: Blocks of the model.
         num_experts: Experts of a block, the most that a token may be given.
     """
     found: dict[ExpertCounts, Candidate] = {}
     for fewer in reductions:
-        if fewer >= top_k or vision_share == 1:
+        if fewer >= top_k or vision_share == 0:
             continue
         # What rounding takes from a share like 0.9 must not cost a whole expert.
         saved = math.floor(fewer * vision_share / (1 - vision_share) + 1e-9)
-        for more in (saved, saved // 2):
+        for more in (saved, saved // 2, 0):
             text = min(top_k + more, num_experts)
-            if text > top_k:
-                experts = ExpertCounts(text=(text,) * num_blocks, vision=(top_k - fewer,) * num_blocks)
-                found[experts] = Candidate(top_k=top_k, kind=Kind.MODALITY, experts=experts)
+            experts = ExpertCounts(text=(text,) * num_blocks, vision=(top_k - fewer,) * num_blocks)
+            found[experts] = Candidate(top_k=top_k, kind=Kind.MODALITY, experts=experts)
     return list(found.values())
 
 
 def by_layer(top_k: int, kind: Kind, *, losses_KC: NDArray[np.float64], counts: Sequence[int]) -> Candidate | None:
-    """Share out a level's experts among the blocks so that the sum of losses is least.
+    """Share out all of a level's experts among the blocks so that the sum of losses is least.
 
     Args:
-        top_k: The level; blocks have no more experts on average.
+        top_k: The level, which blocks have on average; where ``counts`` do not add up to it, as near below as they do.
         kind: What the losses are.
         losses_KC: ``(blocks, counts)``: what is lost if a block has so many experts.
         counts: Numbers of experts that a block may have, rising.
 
     Returns:
-        The best shares, ``None`` if they are the plain number or blocks need more.
+        The best shares; ``None`` if they are the plain number, blocks need more, or all ways to share out less than the
+        level fit the one below as well.
     """
     num_blocks = len(losses_KC)
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
@@ -105,9 +107,10 @@ def by_layer(top_k: int, kind: Kind, *, losses_KC: NDArray[np.float64], counts: 
                 if total <= top_k * num_blocks and (total not in step or loss + more < step[total][0]):
                     step[total] = (loss + more, (*chosen, count))
         best = step
-    if not best:
+    spent = max(best, default=0)
+    if spent <= (top_k - 1) * num_blocks:
         return None
-    _, shares = min(best.values(), key=lambda each: each[0])
+    _, shares = best[spent]
     experts = ExpertCounts(text=shares, vision=shares)
     if experts == ExpertCounts.uniform(top_k, num_blocks):
         return None

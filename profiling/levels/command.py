@@ -1,6 +1,7 @@
 """The ``levels`` command: find what levels of top_k could better mean, and write the level table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +18,24 @@ from profiling.files import write_json, written_whole
 from profiling.level_table import LevelTable
 from profiling.levels.candidates import candidates
 from profiling.levels.comparison import Compared, Measured, adopted, compare
-from profiling.levels.measurement import REPORT_PART, SEARCH_PART, MassChanges, Measurement
-from profiling.levels.report import levels_json, levels_table, matched_mass_table, plot_levels
+from profiling.levels.figure import plot_levels
+from profiling.levels.measurement import MassChanges, Measurement
+from profiling.levels.report import levels_json, levels_table, matched_mass_table
 from profiling.levels.timing import Timing
 from profiling.subsets.evaluations import Machine
 from profiling.subsets.model_evaluator import EvaluatedModel
+from profiling.subsets.parts import REPORT_PART, SEARCH_PART
 from profiling.subsets.retry import Retries
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What came out: every candidate compared, what scaled router weights change, and what that was measured on."""
+
+    compared: Sequence[Compared]
+    mass_changes: MassChanges
+    vision_share: float
+    engine: EngineName
 
 
 def levels(
@@ -47,8 +60,10 @@ def levels(
     Compares, level by level, the plain number with fewer experts for vision tokens than for text tokens, and with
     other numbers by block, shared out by the blocks' weights and by samples. Accuracy is that on two parts of each
     dataset, time is measured in one run in random order. A meaning is adopted where it answers better on samples that
-    it was not chosen by, in no more time. Each result has a file of its own in ``output_dir/results``: started again,
-    the command goes on where it stopped; times are measured anew. Writes ``level_table.json``, ``levels.json``,
+    it was not chosen by, and is shown to take no more time, but for 1 %.
+
+    Each result has a file of its own in ``output_dir/results``: started again, the command goes on where it stopped;
+    times are measured anew. Writes ``level_table.json``, ``levels.json``,
     ``levels.md`` and ``.tex``, ``levels.png``, and ``matched_mass.md`` and ``.tex``; failures go to ``failures.jsonl``.
 
     Args:
@@ -92,35 +107,13 @@ def levels(
         console=console,
         seed=seed,
     )
-    config = evaluated.config()
-    counts = tuple(sorted(set(block_counts or range(1, max(measurement.top_k) + 1))))
-    for count in (*measurement.top_k, *counts):
-        check_top_k(count, num_experts=config.num_experts)
+    counts = _block_counts(measurement, block_counts)
     try:
-        vision_share = measurement.vision_share()
-        found = candidates(
-            measurement.top_k,
-            vision_share=vision_share,
-            reductions=vision_reductions,
-            losses=measurement.losses(counts),
-            counts=counts,
-            num_experts=config.num_experts,
-        )
-        answers = measurement.answers(found)
-        mass_changes = measurement.mass_changes(found, answers)
-        times_ms, again_ms, engine = measurement.times_ms(found)
+        found = _found(measurement, counts, vision_reductions)
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, the same command goes on with the rest")
         raise
-    compared = compare(
-        [
-            Measured(candidate=each, train=train, validation=validation, time_ms=time_ms)
-            for each, (train, validation), time_ms in zip(found, answers, times_ms, strict=True)
-        ],
-        again_ms,
-        seed=seed,
-    )
-    _write(measurement, compared, mass_changes, vision_share=vision_share, engine=engine)
+    _report(measurement, found)
 
 
 def _levels(evaluated: EvaluatedModel, top_k: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -138,46 +131,78 @@ def _levels(evaluated: EvaluatedModel, top_k: tuple[int, ...] | None) -> tuple[i
     return found
 
 
-def _write(
-    measurement: Measurement,
-    compared: Sequence[Compared],
-    mass_changes: MassChanges,
-    *,
-    vision_share: float,
-    engine: EngineName,
-) -> None:
-    evaluated, output_dir, console = measurement.evaluated, measurement.output_dir, measurement.console
-    names, num_samples = evaluated.data.dataset_names, measurement.num_samples
-    environment = collect_environment(
-        measurement.machine.names[0], engine=engine, dtype=evaluated.model.dtype, model=evaluated.model.name
+def _block_counts(measurement: Measurement, block_counts: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the experts that a block may have where blocks differ, rising.
+
+    Raises:
+        ValueError: If the model has not so many, or not those of a level.
+    """
+    counts = tuple(sorted(set(block_counts or range(1, max(measurement.top_k) + 1))))
+    for count in (*measurement.top_k, *counts):
+        check_top_k(count, num_experts=measurement.evaluated.config().num_experts)
+    return counts
+
+
+def _found(measurement: Measurement, counts: Sequence[int], reductions: Sequence[int]) -> _Found:
+    vision_share = measurement.vision_share()
+    found = candidates(
+        measurement.top_k,
+        vision_share=vision_share,
+        reductions=reductions,
+        losses=measurement.losses(counts),
+        counts=counts,
+        num_experts=measurement.evaluated.config().num_experts,
     )
+    answers = measurement.answers(found)
+    mass_changes = measurement.mass_changes(found, answers)
+    times_ms, engine = measurement.times_ms(found)
+    measured = [
+        Measured(candidate=each, train=train, validation=validation, time_ms=time_ms)
+        for each, (train, validation), time_ms in zip(found, answers, times_ms, strict=True)
+    ]
+    compared = compare(measured, seed=measurement.seed)
+    return _Found(compared=compared, mass_changes=mass_changes, vision_share=vision_share, engine=engine)
+
+
+def _report(measurement: Measurement, found: _Found) -> None:
+    output_dir, console, num_samples = measurement.output_dir, measurement.console, measurement.num_samples
+    table = _table(measurement, found)
     subject = (
-        f"{evaluated.label}, {engine} on {environment.device}; "
-        f"{num_samples[SEARCH_PART]} train and {num_samples[REPORT_PART]} validation samples of each of "
-        f"{', '.join(names)}"
+        f"{measurement.evaluated.label}, {table.engine} on {table.device}; {num_samples[SEARCH_PART]} train and "
+        f"{num_samples[REPORT_PART]} validation samples of each of {', '.join(table.dataset_names)}, times of "
+        f"{measurement.timing.num_requests} of each"
     )
-    compared_table = levels_table(compared, vision_share=vision_share, subject=subject)
-    mass_table = matched_mass_table(mass_changes, subject=subject)
+    compared_table = levels_table(found.compared, vision_share=found.vision_share, subject=subject)
+    mass_table = matched_mass_table(found.mass_changes, subject=subject)
     compared_table.write(output_dir / "levels")
     mass_table.write(output_dir / "matched_mass")
-    write_json(output_dir / "levels.json", levels_json(compared, mass_changes, vision_share=vision_share))
-    figure = plot_levels(compared, subject)
+    content = levels_json(found.compared, found.mass_changes, vision_share=found.vision_share)
+    write_json(output_dir / "levels.json", content)
+    figure = plot_levels(found.compared, subject)
     with written_whole(output_dir / "levels.png") as partial_file:
         figure.savefig(partial_file, dpi=150)
     plt.close(figure)
-    table = LevelTable(
-        model=evaluated.model.name,
-        weights=weights_digest(snapshot_directory(evaluated.model.name)),
-        random_weights=evaluated.model.random_weights,
-        num_blocks=evaluated.config().num_blocks,
-        dataset_names=names,
-        search_samples=num_samples[SEARCH_PART],
-        report_samples=num_samples[REPORT_PART],
-        device=environment.device,
-        engine=engine,
-        by_top_k=adopted(compared),
-    )
     table.write(output_dir / "level_table.json")
     compared_table.show(console)
     mass_table.show(console)
     console.print(f"wrote {output_dir / 'level_table.json'}, its tables and levels.png")
+
+
+def _table(measurement: Measurement, found: _Found) -> LevelTable:
+    evaluated, num_samples = measurement.evaluated, measurement.num_samples
+    model = evaluated.model
+    environment = collect_environment(
+        measurement.machine.names[0], engine=found.engine, dtype=model.dtype, model=model.name
+    )
+    return LevelTable(
+        model=model.name,
+        weights=weights_digest(snapshot_directory(model.name)),
+        random_weights=model.random_weights,
+        num_blocks=evaluated.config().num_blocks,
+        dataset_names=evaluated.data.dataset_names,
+        search_samples=num_samples[SEARCH_PART],
+        report_samples=num_samples[REPORT_PART],
+        device=environment.device,
+        engine=found.engine,
+        by_top_k=adopted(found.compared),
+    )

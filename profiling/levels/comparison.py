@@ -1,7 +1,8 @@
 """Compare the meanings of each level with the plain number, and adopt those that answer better in no more time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,11 @@ from numpy.typing import NDArray
 from profiling.level_table import LevelEntry, LevelScore
 from profiling.levels.candidates import Candidate, Kind
 from profiling.resampling import Interval, mean_intervals
-from profiling.subsets.change import accuracy_change, mean_accuracy
-from profiling.subsets.job import Outcome
+from profiling.subsets.change import accuracy_change
+from profiling.subsets.job import NO_COST, Outcome
+
+MOST_SLOWER_SHARE: Final = 0.01
+"""Share of the plain number's time that a meaning must be shown to add at most."""
 
 _TAILS_PERCENT = 5.0
 
@@ -38,28 +42,31 @@ class Compared:
 
     Args:
         candidate: The candidate.
-        accuracy: Mean accuracy on samples that nothing was chosen by.
+        accuracy: Mean accuracy on samples that nothing was chosen by; 95 % interval.
         train_change: Accuracy minus the plain number's, on the samples that are chosen by; 95 % interval.
         change: The same on the other samples; its interval is corrected for the number of levels.
         time_ms: Mean time of a request.
-        time_change_ms: Time minus the plain number's, on the same requests; 95 % interval.
-        noise_ms: How far two measurements of the plain number may be apart.
+        plain_ms: The same of the plain number.
+        time_change_ms: Time minus the plain number's, on the same requests; 95 % interval over requests.
         is_chosen: Whether it is the level's one candidate that the other samples decide on.
     """
 
     candidate: Candidate
-    accuracy: float
+    accuracy: Interval
     train_change: Interval
     change: Interval
     time_ms: float
+    plain_ms: float
     time_change_ms: Interval
-    noise_ms: float
     is_chosen: bool = False
 
     @property
     def is_as_fast(self) -> bool:
-        """Whether it takes no more time than the plain number, but for noise."""
-        return self.time_change_ms.value <= self.noise_ms
+        """Whether it is shown to take as little time as the plain number, but for a fixed share of that.
+
+        The whole interval must lie below, so that times that are less certain never make it easier.
+        """
+        return self.time_change_ms.high <= MOST_SLOWER_SHARE * self.plain_ms
 
     @property
     def is_adopted(self) -> bool:
@@ -75,13 +82,14 @@ class Compared:
             accuracy_change=self.change.value,
             accuracy_low=self.change.low,
             accuracy_high=self.change.high,
+            plain_ms=self.plain_ms,
             time_change_ms=self.time_change_ms.value,
-            noise_ms=self.noise_ms,
+            time_high_ms=self.time_change_ms.high,
         )
         return LevelEntry(text=experts.text, vision=experts.vision, found_by=kind, score=score)
 
 
-def compare(measured: Sequence[Measured], again_ms: Mapping[int, NDArray[np.float64]], *, seed: int) -> list[Compared]:
+def compare(measured: Sequence[Measured], *, seed: int) -> list[Compared]:
     """Compare every candidate with the plain number of its level, and choose one for each level.
 
     Chosen is, of those as fast as the plain number, the one most right on the samples that are chosen by, if it is
@@ -89,15 +97,11 @@ def compare(measured: Sequence[Measured], again_ms: Mapping[int, NDArray[np.floa
 
     Args:
         measured: Candidates of all levels, the plain numbers among them.
-        again_ms: ``(requests,)`` times of each level's plain number, measured a second time.
         seed: Of the intervals.
     """
     plain = {each.candidate.top_k: each for each in measured if each.candidate.kind is Kind.UNIFORM}
     num_tests = len({each.candidate.top_k for each in measured if each.candidate.kind is not Kind.UNIFORM})
-    found = [
-        _compared(each, plain[each.candidate.top_k], again_ms[each.candidate.top_k], seed=seed, num_tests=num_tests)
-        for each in measured
-    ]
+    found = [_compared(each, plain[each.candidate.top_k], seed=seed, num_tests=num_tests) for each in measured]
     chosen = {top_k: _chosen([each for each in found if each.candidate.top_k == top_k]) for top_k in plain}
     return [replace(each, is_chosen=each.candidate == chosen[each.candidate.top_k]) for each in found]
 
@@ -108,18 +112,22 @@ def adopted(found: Sequence[Compared]) -> dict[int, LevelEntry]:
     return entries | {each.candidate.top_k: each.entry() for each in found if each.is_adopted}
 
 
-def _compared(each: Measured, plain: Measured, again_ms: NDArray[np.float64], *, seed: int, num_tests: int) -> Compared:
-    noise = mean_intervals((again_ms - plain.time_ms)[:, None], seed=seed)[0]
+def _compared(each: Measured, plain: Measured, *, seed: int, num_tests: int) -> Compared:
     tail_percent = _TAILS_PERCENT / 2 / max(1, num_tests)
     return Compared(
         candidate=each.candidate,
-        accuracy=mean_accuracy(each.validation),
+        accuracy=accuracy_change(_nothing_right(each.validation), each.validation, seed=seed),
         train_change=accuracy_change(plain.train, each.train, seed=seed),
         change=accuracy_change(plain.validation, each.validation, seed=seed, tail_percent=tail_percent),
         time_ms=float(each.time_ms.mean()),
+        plain_ms=float(plain.time_ms.mean()),
         time_change_ms=mean_intervals((each.time_ms - plain.time_ms)[:, None], seed=seed)[0],
-        noise_ms=max(abs(noise.low), abs(noise.high)),
     )
+
+
+def _nothing_right(outcome: Outcome) -> Outcome:
+    values = {name: {"accuracy": np.zeros_like(each["accuracy"])} for name, each in outcome.values.items()}
+    return Outcome(values=values, cost=NO_COST)
 
 
 def _chosen(of_level: Sequence[Compared]) -> Candidate | None:

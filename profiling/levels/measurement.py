@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,9 @@ from profiling.subsets.change import accuracy_change, mean_accuracy
 from profiling.subsets.evaluations import Evaluations, Machine, open_evaluations
 from profiling.subsets.job import Job, Measure, Outcome, Part, whole
 from profiling.subsets.model_evaluator import EvaluatedModel
+from profiling.subsets.parts import REPORT_PART, SEARCH_PART
 from profiling.subsets.progress import counted
-
-SEARCH_PART: Final[Part] = "train"
-REPORT_PART: Final[Part] = "validation"
-_PARTS: Final[tuple[Part, Part]] = (SEARCH_PART, REPORT_PART)
+from profiling.subsets.retry import clean_memory
 
 Answers = tuple[Outcome, Outcome]
 """On the samples that are chosen by, and on others."""
@@ -83,13 +80,14 @@ class Measurement:
             num_samples=self.num_samples[SEARCH_PART],
         )
         del model
+        clean_memory()  # workers load it anew on the same device
         outcomes = self._outcomes(self.evaluated, self.output_dir, jobs, "sensitivity of blocks")
         by_samples = sensitivity_losses(outcomes, num_counts=len(counts))
         return {Kind.LAYER_WEIGHTS: by_weights, Kind.LAYER_SENSITIVITY: by_samples}
 
     def answers(self, found: Sequence[Candidate]) -> list[Answers]:
         """Let the model answer with each candidate."""
-        jobs = [self._job(each, part) for each in found for part in _PARTS]
+        jobs = [self._job(each, part) for each in found for part in (SEARCH_PART, REPORT_PART)]
         outcomes = self._outcomes(self.evaluated, self.output_dir, jobs, "answers of candidates")
         return list(zip(outcomes[::2], outcomes[1::2], strict=True))
 
@@ -104,20 +102,16 @@ class Measurement:
             for (each, before), outcome in zip(plain, outcomes, strict=True)
         }
 
-    def times_ms(
-        self, found: Sequence[Candidate]
-    ) -> tuple[list[NDArray[np.float64]], dict[int, NDArray[np.float64]], EngineName]:
-        """Time each candidate, and the plain numbers a second time; name the engine that ran."""
+    def times_ms(self, found: Sequence[Candidate]) -> tuple[list[NDArray[np.float64]], EngineName]:
+        """Time each candidate; name the engine that ran."""
         device = self.machine.names[0]
         model = self.evaluated.model.load(device)
         engine = make_engine(self.timing.engine, model)
         requests = list(self._prompts(REPORT_PART, self.timing.num_requests, device))
-        plain = [each for each in found if each.kind is Kind.UNIFORM]
         timer = LevelTimer(model, engine, requests, self.timing)
         with counted(self.console, "timing", self.timing.repeats * len(requests)) as advance:
-            times_ms = timer.times_ms([each.experts for each in (*found, *plain)], seed=self.seed, advance=advance)
-        again = {each.top_k: time_ms for each, time_ms in zip(plain, times_ms[len(found) :], strict=True)}
-        return times_ms[: len(found)], again, engine.name
+            times_ms = timer.times_ms([each.experts for each in found], seed=self.seed, advance=advance)
+        return times_ms, engine.name
 
     def _outcomes(
         self, evaluated: EvaluatedModel, folder: Path, jobs: Sequence[Job], description: str

@@ -1,23 +1,15 @@
-"""What the comparison of levels' meanings found: a table, JSON and a figure."""
+"""What the comparison of levels' meanings found, as tables and JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from textwrap import fill
 from typing import Any, Final
 
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from profiling.levels.candidates import Candidate, Kind
-from profiling.levels.comparison import Compared
+from profiling.levels.comparison import MOST_SLOWER_SHARE, Compared
 from profiling.levels.measurement import MassChanges
 from profiling.markup import Table
-from profiling.profile_plots import STYLE
 from profiling.subsets.job import run_lengths
 
-_CAPTION_WIDTH: Final = 150
 _WORDS: Final = {
     Kind.UNIFORM: "plain number",
     Kind.MODALITY: "by modality",
@@ -31,15 +23,15 @@ def levels_table(found: Sequence[Compared], *, vision_share: float, subject: str
     rows = [
         (
             str(each.candidate.top_k),
-            _words(each.candidate),
+            words(each.candidate),
             run_lengths(each.candidate.experts.text),
             run_lengths(each.candidate.experts.vision),
             f"{each.candidate.mean_experts(vision_share):.2f}",
-            f"{each.accuracy:.3f}",
-            "" if _is_plain(each) else str(each.train_change),
-            "" if _is_plain(each) else str(each.change),
+            str(each.accuracy),
+            "" if is_plain(each) else str(each.train_change),
+            "" if is_plain(each) else str(each.change),
             f"{each.time_ms:.2f}",
-            "" if _is_plain(each) else f"{each.time_change_ms.value:+.2f} (noise {each.noise_ms:.2f})",
+            "" if is_plain(each) else str(each.time_change_ms),
             _verdict(each),
         )
         for each in found
@@ -61,9 +53,10 @@ def levels_table(found: Sequence[Compared], *, vision_share: float, subject: str
         rows=tuple(rows),
         caption=f"{subject}. Text, vision: experts by block, 3x4 for 3 in four blocks; mean: over the tokens of "
         f"prompts ({vision_share:.0%} vision tokens) and blocks. Change: against the plain number of the level on the "
-        "same samples; intervals over samples, 95 %, on validation corrected for the number of levels. Noise: what two "
-        "measurements of the plain number may be apart. Adopted: the level's best on train, if the interval on "
-        "validation is above zero and the time's change within noise.",
+        "same samples or requests; intervals 95 %, over samples or requests, those of changes on validation corrected "
+        "for the number of levels. As fast: the upper end of the time's change is at most "
+        f"{100 * MOST_SLOWER_SHARE:.0f} % of the plain number's time. Adopted: the level's best on train of those as "
+        "fast, if the interval on validation is above zero.",
     )
 
 
@@ -97,78 +90,21 @@ def levels_json(found: Sequence[Compared], changes: MassChanges, *, vision_share
     }
 
 
-def plot_levels(found: Sequence[Compared], caption: str) -> Figure:
-    """Draw accuracy against time, and the change of each candidate against the plain number of its level."""
-    others = [each for each in found if not _is_plain(each)]
-    with plt.style.context(STYLE):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(11, max(3.6, 1.6 + 0.2 * len(others))), width_ratios=(1, 1.1), layout="constrained"
-        )
-        for place, kind in enumerate(Kind):
-            _draw_accuracy(left, [each for each in found if each.candidate.kind is kind], f"C{place}")
-            rows = [(row, each) for row, each in enumerate(others) if each.candidate.kind is kind]
-            _draw_changes(right, rows, f"C{place}")
-        left.set(xlabel="time of a request [ms]", ylabel="accuracy, mean of datasets")
-        left.legend()
-        right.axvline(0, color="black", lw=0.6)
-        right.set(
-            xlabel="accuracy minus that of the plain number",
-            yticks=range(len(others)),
-            ylim=(len(others) - 0.5, -0.5),
-        )
-        right.set_yticklabels([_label(each.candidate) for each in others], fontsize=6)
-        how = "line: interval over samples, 95 % corrected for the number of levels; filled: adopted"
-        figure.suptitle(f"{fill(caption, _CAPTION_WIDTH)}\n{how}", fontsize=8)
-    return figure
-
-
-def _draw_accuracy(axes: Axes, members: Sequence[Compared], color: str) -> None:
-    if not members:
-        return
-    style = "-" if _is_plain(members[0]) else ""
-    axes.plot(
-        [each.time_ms for each in members],
-        [each.accuracy for each in members],
-        marker="o",
-        ls=style,
-        ms=4,
-        color=color,
-        label=_words(members[0].candidate),
-    )
-    if _is_plain(members[0]):
-        for each in members:
-            axes.annotate(
-                str(each.candidate.top_k), (each.time_ms, each.accuracy), xytext=(3, -9), textcoords="offset points"
-            )
-
-
-def _draw_changes(axes: Axes, rows: Sequence[tuple[int, Compared]], color: str) -> None:
-    for row, each in rows:
-        axes.hlines(row, each.change.low, each.change.high, color=color, lw=1.2)
-        face = color if each.is_adopted else "white"
-        axes.plot(each.change.value, row, "o", ms=4, color=color, markerfacecolor=face)
-
-
-def _is_plain(each: Compared) -> bool:
+def is_plain(each: Compared) -> bool:
+    """Tell whether a candidate is the plain number."""
     return each.candidate.kind is Kind.UNIFORM
 
 
-def _words(candidate: Candidate) -> str:
+def words(candidate: Candidate) -> str:
+    """Say how a candidate was found."""
     return _WORDS[candidate.kind]
 
 
-def _label(candidate: Candidate) -> str:
-    if candidate.kind is Kind.MODALITY:
-        return f"{candidate.top_k}: text {candidate.experts.text[0]}, vision {candidate.experts.vision[0]}"
-    low, high = np.min(candidate.experts.text), np.max(candidate.experts.text)
-    return f"{candidate.top_k}: {_words(candidate)}, {low} to {high}"
-
-
 def _verdict(each: Compared) -> str:
-    if _is_plain(each):
+    if is_plain(each):
         return ""
     if each.is_adopted:
         return "adopted"
     if not each.is_as_fast:
-        return "slower"
+        return "not shown as fast"
     return "chosen, not shown better" if each.is_chosen else ""

@@ -1,6 +1,7 @@
 """The ``prune`` command: search the blocks to leave out, and write the block table."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -8,24 +9,31 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 
 from models.checkpoint import snapshot_directory
+from models.knobs import own_grid
 from models.weights_digest import weights_digest
-from profiling.block_table import BlockTable, TableEntry
+from profiling.block_table import BlockTable, TableEntry, TableGain
+from profiling.environment import collect_environment
 from profiling.files import write_json, written_whole
+from profiling.pruning.figure import plot_choices
 from profiling.pruning.plans import SearchPlan
-from profiling.pruning.pruner import REPORT_PART, SEARCH_PART, Pruner
-from profiling.pruning.report import (
-    Choice,
-    SearchResult,
-    plot_choices,
-    recommendation_table,
-    results_json,
-    search_table,
-)
+from profiling.pruning.pruner import Pruner
+from profiling.pruning.report import recommendation_table, results_json, search_table
+from profiling.pruning.results import Choice, Judgement, SearchResult
 from profiling.pruning.searches import Space
 from profiling.subsets.evaluations import Machine, open_evaluations
-from profiling.subsets.job import check_pinned
+from profiling.subsets.job import Blocks, check_pinned
 from profiling.subsets.model_evaluator import EvaluatedModel
+from profiling.subsets.parts import REPORT_PART, SEARCH_PART
 from profiling.subsets.retry import Retries
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pruned:
+    """What came out: what searches found, what each subset is worth on their samples, and the chosen ones."""
+
+    results: Sequence[SearchResult]
+    judged: Mapping[Blocks, Judgement]
+    choices: Mapping[int, Choice]
 
 
 def prune(
@@ -45,18 +53,22 @@ def prune(
 ) -> None:
     """Search the blocks to leave out for each number of active blocks, and write them as a block table.
 
-    Every subset is scored on the same samples of every dataset. Of what the searches found, the subset whose answers
-    are most right on the samples of the search is chosen (of equals the one closest to the whole model), and scored on
-    other samples. Each result has a file of its own in ``output_dir/results``: started again, the command goes on where
-    it stopped. Writes ``block_table.json``, ``recommendation.md`` and ``.tex``, ``searches.json``, ``.md`` and
-    ``.tex``, and ``pruning.png``; failures go to ``failures.jsonl``.
+    Every subset is scored on the same samples of every dataset. Of what the searches found, evenly spread blocks and
+    those that the model was trained with, the subset whose answers are most right on the samples of the search is
+    chosen (of equals the one closest to the whole model), and scored on other samples. A subset for the table holds all
+    of ``pinned``: what a search with fewer pinned blocks of its own found without one is shown, but never chosen.
+
+    Each result has a file of its own in ``output_dir/results``: started again, the command goes on where it stopped.
+    Writes ``block_table.json``, ``recommendation.md`` and ``.tex``, ``searches.json``, ``.md`` and ``.tex``, and
+    ``pruning.png``; failures go to ``failures.jsonl``.
 
     Args:
         evaluated: The model, the datasets and the way that it is asked.
         output_dir: Folder of the results.
-        searches: How to search. Those of one objective can be compared, and with an exhaustive one have a regret.
+        searches: How to search. Those of one objective and the same pinned blocks can be compared, and with an
+            exhaustive one have a regret.
         counts: Numbers of active blocks in the table.
-        pinned: Blocks that always run.
+        pinned: Blocks that always run; a search may name its own.
         num_samples: Samples of each dataset's train part that subsets are chosen by.
         report_samples: Samples of each dataset's validation part that the chosen ones are scored on.
         device: Where to run.
@@ -81,6 +93,7 @@ def prune(
         retries=retries or Retries(),
         ray_address=ray_address,
     )
+    trained = own_grid(evaluated.model.hf_config(), source=evaluated.model.name)
     sizes = sorted({size for plan in searches for size in plan.sizes(num_samples)} | {num_samples})
     with open_evaluations(
         evaluated, output_dir, machine, num_samples={SEARCH_PART: sizes, REPORT_PART: [report_samples]}
@@ -89,31 +102,21 @@ def prune(
             evaluations=evaluations,
             space=space,
             counts=counts,
+            trained={} if trained is None else trained.blocks_by_count,
             num_samples=num_samples,
             report_samples=report_samples,
             console=console,
         )
         try:
-            results = [result for plan in searches for result in pruner.search(plan)]
-            choices = pruner.choose(results)
+            pruned = _pruned(pruner, searches)
         except KeyboardInterrupt:
             console.print("interrupted: what was measured is kept, the same command goes on with the rest")
             raise
-    table = BlockTable(
-        model=evaluated.model.name,
-        weights=weights_digest(snapshot_directory(evaluated.model.name)),
-        random_weights=evaluated.model.random_weights,
-        num_blocks=space.num_blocks,
-        pinned=space.pinned,
-        dataset_names=evaluated.data.dataset_names,
-        search_samples=num_samples,
-        report_samples=report_samples,
-        by_count={
-            count: TableEntry(active_blocks=choice.blocks, found_by=choice.found_by, score=choice.score)
-            for count, choice in choices.items()
-        },
-    )
-    _write(table, evaluated.label, choices, results, output_dir=output_dir, console=console)
+    table = _table(evaluated, pruner, pruned.choices)
+    label = f"{evaluated.label}, {_hardware(evaluated, machine)}"
+    _report(table, label, pruned, output_dir=output_dir, console=console)
+    table.write(output_dir / "block_table.json")
+    console.print(f"wrote {output_dir / 'block_table.json'} and its tables")
 
 
 def _check(space: Space, counts: Sequence[int], searches: Sequence[SearchPlan]) -> None:
@@ -126,35 +129,83 @@ def _check(space: Space, counts: Sequence[int], searches: Sequence[SearchPlan]) 
             raise ValueError(
                 f"counts: must be {fewest} (the pinned blocks) to {space.num_blocks} (the model's), got {count}"
             )
-        if count < space.num_blocks and not any(plan.counts is None or count in plan.counts for plan in searches):
-            raise ValueError(f"searches: none of them looks for {count} blocks")
     for plan in searches:
         strangers = sorted(set(plan.counts or ()) - set(counts))
         if strangers:
             raise ValueError(f"searches.counts: expected some of counts, {list(counts)}, got {strangers[0]}")
+        _check_pins(plan, space, counts)
+    for count in counts:
+        finders = [plan for plan in searches if plan.wanted([count])]
+        if count < space.num_blocks and not finders:
+            raise ValueError(f"searches: none of them looks for {count} blocks")
+        if count < space.num_blocks and not any(set(space.pinned) <= set(plan.space(space).pinned) for plan in finders):
+            raise ValueError(
+                f"searches: none of those for {count} blocks pins {list(space.pinned)}, which the block table does"
+            )
 
 
-def _write(
-    table: BlockTable,
-    label: str,
-    choices: Mapping[int, Choice],
-    results: Sequence[SearchResult],
-    *,
-    output_dir: Path,
-    console: Console,
-) -> None:
+def _check_pins(plan: SearchPlan, space: Space, counts: Sequence[int]) -> None:
+    if plan.pinned is None:
+        return
+    check_pinned(plan.pinned, space.num_blocks)
+    too_few = [count for count in plan.wanted(counts) if count < len(plan.pinned)]
+    if too_few:
+        raise ValueError(f"searches.pinned: {len(plan.pinned)} blocks are more than {too_few[0]} of counts")
+
+
+def _pruned(pruner: Pruner, searches: Sequence[SearchPlan]) -> _Pruned:
+    results = [result for plan in searches for result in pruner.search(plan)]
+    judged = pruner.judge(results)
+    return _Pruned(results=results, judged=judged, choices=pruner.score(pruner.choose(results, judged)))
+
+
+def _hardware(evaluated: EvaluatedModel, machine: Machine) -> str:
+    """Name what measured; the devices of a cluster are not this machine's."""
+    if machine.ray_address is not None:
+        return "on a Ray cluster"
+    model = evaluated.model
+    environment = collect_environment(machine.names[0], engine="eager", dtype=model.dtype, model=model.name)
+    return f"on {environment.device}"
+
+
+def _table(evaluated: EvaluatedModel, pruner: Pruner, choices: Mapping[int, Choice]) -> BlockTable:
+    return BlockTable(
+        model=evaluated.model.name,
+        weights=weights_digest(snapshot_directory(evaluated.model.name)),
+        random_weights=evaluated.model.random_weights,
+        num_blocks=pruner.space.num_blocks,
+        pinned=pruner.space.pinned,
+        dataset_names=evaluated.data.dataset_names,
+        search_samples=pruner.num_samples,
+        report_samples=pruner.report_samples,
+        by_count={
+            count: TableEntry(
+                active_blocks=choice.blocks,
+                found_by=choice.found_by,
+                score=choice.score,
+                gain=TableGain(value=choice.gain.value, low=choice.gain.low, high=choice.gain.high),
+            )
+            for count, choice in choices.items()
+        },
+    )
+
+
+def _report(table: BlockTable, label: str, pruned: _Pruned, *, output_dir: Path, console: Console) -> None:
     names = ", ".join(table.dataset_names)
     subject = f"{label}; {table.report_samples} samples of each of {names}"
-    recommendation = recommendation_table(choices, table.num_blocks, subject=subject)
-    searched = search_table(results, subject=f"{label}; {table.search_samples} samples of each of {names}")
+    recommendation = recommendation_table(pruned.choices, table.num_blocks, subject=subject)
+    searched = search_table(
+        pruned.results,
+        pruned.judged,
+        pinned=table.pinned,
+        subject=f"{label}; {table.search_samples} samples of each of {names}",
+    )
     recommendation.write(output_dir / "recommendation")
     searched.write(output_dir / "searches")
-    write_json(output_dir / "searches.json", results_json(results))
-    figure = plot_choices(choices, subject)
+    write_json(output_dir / "searches.json", results_json(pruned.results, pruned.judged))
+    figure = plot_choices(pruned.choices, subject)
     with written_whole(output_dir / "pruning.png") as partial_file:
         figure.savefig(partial_file, dpi=150)
     plt.close(figure)
-    table.write(output_dir / "block_table.json")
     searched.show(console)
     recommendation.show(console)
-    console.print(f"wrote {output_dir / 'block_table.json'} and its tables")

@@ -1,7 +1,7 @@
 """Searches as a config names them, run for several sizes of subsets."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -69,6 +69,7 @@ class SearchPlan:
             scores all.
         objective: What it maximises.
         counts: Numbers of blocks to search subsets for; all of the block table if null.
+        pinned: Blocks that it never removes; those of the block table if null.
         width: Subsets that a beam keeps.
         generations: Rounds of an evolution.
         offspring: Children in a round.
@@ -76,12 +77,13 @@ class SearchPlan:
         seed: Of an evolution.
 
     Raises:
-        ValueError: If a number is below 1, or halving is asked of a search that needs the order of all subsets.
+        ValueError: If a number is below 1, or halving scores too few subsets for the search.
     """
 
     method: Method
     objective: Objective = "kl"
     counts: tuple[int, ...] | None = None
+    pinned: tuple[int, ...] | None = None
     width: int = 3
     generations: int = 20
     offspring: int = 16
@@ -92,15 +94,26 @@ class SearchPlan:
         for name in ("width", "generations", "offspring"):
             if getattr(self, name) < 1:
                 raise ValueError(f"searches.{name}: must be 1 or more, got {getattr(self, name)}")
-        if self.halving is not None and self.method == "one_shot":
-            raise ValueError("searches.halving: one_shot needs the order of all removals, so every sample of each")
+        if self.halving is not None:
+            self._check_halving(self.halving)
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """What tables call it; pinned blocks are named where they are its own."""
         width = f" {self.width}" if self.method == "beam" else ""
         halved_over = ", halving" if self.halving else ""
-        return f"{self.method}{width} ({self.objective}{halved_over})"
+        pinned = ""
+        if self.pinned is not None:
+            pinned = f", pinned {'-'.join(map(str, self.pinned)) or 'none'}"
+        return f"{self.method}{width} ({self.objective}{halved_over}{pinned})"
+
+    def space(self, usual: Space) -> Space:
+        """Return the subsets that it looks at, given those that may become the block table's."""
+        return usual if self.pinned is None else replace(usual, pinned=tuple(sorted(self.pinned)))
+
+    def wanted(self, counts: Sequence[int]) -> list[int]:
+        """Return those of the block table's numbers of blocks that it looks for."""
+        return [count for count in counts if self.counts is None or count in self.counts]
 
     def sizes(self, num_samples: int) -> list[int]:
         """Return the numbers of samples that subsets are scored on, ascending."""
@@ -115,15 +128,14 @@ class SearchPlan:
             counts: Sizes of the block table below the whole model.
             num_samples: Samples of each dataset.
         """
-        wanted = [count for count in counts if self.counts is None or count in self.counts]
+        wanted = self.wanted(counts)
         if not wanted:
             return {}
         fitness = self._fitness(fitness_at, num_samples)
         if self.method == "one_shot":
             return one_shot(fitness, space, wanted)
         if self.method in ("greedy", "beam"):
-            width = 1 if self.method == "greedy" else self.width
-            by_count = beam(fitness, space, fewest=min(wanted), width=width)
+            by_count = beam(fitness, space, fewest=min(wanted), width=self._beam_width)
             return {count: by_count[count] for count in wanted}
         if self.method == "exhaustive":
             return {count: exhaustive(fitness, space, count) for count in wanted}
@@ -132,7 +144,7 @@ class SearchPlan:
 
     def most_subsets(self, space: Space, counts: Sequence[int]) -> int:
         """Say how many subsets a search asks for at most, on all numbers of samples but the last of halving."""
-        wanted = [count for count in counts if self.counts is None or count in self.counts]
+        wanted = self.wanted(counts)
         if not wanted:
             return 0
         if self.method == "one_shot":
@@ -141,9 +153,21 @@ class SearchPlan:
             return sum(space.num_subsets(count) for count in wanted)
         if self.method == "evolutionary":
             return len(wanted) * self.offspring * (1 + self.generations)
-        width = 1 if self.method == "greedy" else self.width
         steps = range(space.num_blocks - min(wanted))
-        return sum((width if step else 1) * (len(space.free) - step) for step in steps)
+        return sum((self._beam_width if step else 1) * (len(space.free) - step) for step in steps)
+
+    @property
+    def _beam_width(self) -> int:
+        return 1 if self.method == "greedy" else self.width
+
+    def _check_halving(self, halving: Halving) -> None:
+        if self.method == "one_shot":
+            raise ValueError("searches.halving: one_shot needs the order of all removals, so every sample of each")
+        if self.method in ("greedy", "beam") and halving.fewest < self._beam_width:
+            raise ValueError(
+                f"searches.halving.fewest: must be {self._beam_width} or more, the subsets that a beam keeps, "
+                f"got {halving.fewest}"
+            )
 
     def _fitness(self, fitness_at: FitnessAt, num_samples: int) -> Fitness:
         sizes = self.sizes(num_samples)

@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from rich.console import Console
 
 from models.knobs import spread_blocks
 from profiling.pruning.plans import Objective, SearchPlan, measure_of, objective_score
-from profiling.pruning.report import Choice, SearchResult, table_score
+from profiling.pruning.results import Choice, Judgement, SearchResult, scored_choice
 from profiling.pruning.searches import Space
 from profiling.subsets.evaluations import Advance, Evaluations
-from profiling.subsets.job import Blocks, Job, Measure, Part, whole
+from profiling.subsets.job import Blocks, Job, Measure, whole
+from profiling.subsets.parts import REPORT_PART, SEARCH_PART
 from profiling.subsets.progress import counted
-
-SEARCH_PART: Final[Part] = "train"
-REPORT_PART: Final[Part] = "validation"
-_CHOICE: Final[tuple[Objective, ...]] = ("accuracy", "kl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +21,9 @@ class Pruner:
 
     Args:
         evaluations: Gives outcomes.
-        space: The subsets that there are.
+        space: The subsets that may become the block table's.
         counts: Numbers of active blocks.
+        trained: Sets of blocks that the model was trained with, by their size.
         num_samples: Samples of each dataset that subsets are chosen by.
         report_samples: Other samples of each dataset, that they are scored on.
         console: Where progress is shown.
@@ -35,23 +32,26 @@ class Pruner:
     evaluations: Evaluations
     space: Space
     counts: Sequence[int]
+    trained: Mapping[int, Blocks]
     num_samples: int
     report_samples: int
     console: Console
 
     def search(self, plan: SearchPlan) -> list[SearchResult]:
-        """Run a search."""
+        """Run a search, with the blocks pinned that it names itself, else the block table's."""
         smaller = [count for count in self.counts if count < self.space.num_blocks]
-        with counted(self.console, plan.name, plan.most_subsets(self.space, smaller)) as advance:
+        space = plan.space(self.space)
+        with counted(self.console, plan.name, plan.most_subsets(space, smaller)) as advance:
 
             def fitness_at(subsets: Sequence[Blocks], num_samples: int) -> list[float]:
                 return self._scores(plan.objective, subsets, num_samples, advance)
 
-            found_by_count = plan.run(fitness_at, self.space, smaller, self.num_samples)
+            found_by_count = plan.run(fitness_at, space, smaller, self.num_samples)
         return [
             SearchResult(
                 search=plan.name,
                 objective=plan.objective,
+                pinned=space.pinned,
                 count=count,
                 blocks=found.blocks,
                 score=found.score,
@@ -60,27 +60,35 @@ class Pruner:
             for count, found in found_by_count.items()
         ]
 
-    def choose(self, results: Sequence[SearchResult]) -> dict[int, Choice]:
-        """Choose one subset of each size from what the searches found, by their samples, and score it by others."""
-        most = 2 * (len(results) + 1) + 2 * len(self.counts) + 1
-        with counted(self.console, "scoring what was found", most) as advance:
-            chosen = {count: self._chosen(count, results, advance) for count in self.counts}
-            return self._scored(chosen, advance)
+    def judge(self, results: Sequence[SearchResult]) -> dict[Blocks, Judgement]:
+        """Judge what the searches found, and all that else may be chosen, by accuracy and by divergence."""
+        subsets = list(
+            dict.fromkeys(
+                [result.blocks for result in results]
+                + [blocks for count in self.counts for blocks in self._known(count).values()]
+            )
+        )
+        with counted(self.console, "judging what was found", 2 * len(subsets)) as advance:
+            accuracies = self._scores("accuracy", subsets, self.num_samples, advance)
+            closeness = self._scores("kl", subsets, self.num_samples, advance)
+        return {
+            blocks: Judgement(accuracy=accuracy, kl=-close)
+            for blocks, accuracy, close in zip(subsets, accuracies, closeness, strict=True)
+        }
 
-    def _chosen(self, count: int, results: Sequence[SearchResult], advance: Advance) -> tuple[Blocks, str]:
-        """Choose the most right subset, of equals the one closest to the whole model, and name who found it."""
-        finders: dict[Blocks, list[str]] = {}
-        for result in results:
-            if result.count == count:
-                finders.setdefault(result.blocks, []).append(result.search)
-        if count == self.space.num_blocks:
-            finders[whole(count)] = ["whole model"]
-        subsets = list(finders)
-        accuracy, closeness = (self._scores(objective, subsets, self.num_samples, advance) for objective in _CHOICE)
-        best = max(range(len(subsets)), key=lambda place: (accuracy[place], closeness[place]))
-        return subsets[best], "; ".join(finders[subsets[best]])
+    def choose(
+        self, results: Sequence[SearchResult], judged: Mapping[Blocks, Judgement]
+    ) -> dict[int, tuple[Blocks, str]]:
+        """Choose one subset of each size, and name who found it.
 
-    def _scored(self, chosen: Mapping[int, tuple[Blocks, str]], advance: Advance) -> dict[int, Choice]:
+        The most right one on the samples of the searches, of equals the one closest to the whole model. Candidates are
+        what searches found and holds all blocks that the table pins, evenly spread blocks and those that the model was
+        trained with.
+        """
+        return {count: self._chosen(count, results, judged) for count in self.counts}
+
+    def score(self, chosen: Mapping[int, tuple[Blocks, str]]) -> dict[int, Choice]:
+        """Score the chosen subsets on samples that they were not chosen by, beside as many evenly spread blocks."""
         subsets = [whole(self.space.num_blocks)]
         for count, (blocks, _) in chosen.items():
             subsets += [blocks, spread_blocks(self.space.num_blocks, count)]
@@ -88,14 +96,32 @@ class Pruner:
             Job(blocks=blocks, measure=Measure.ANSWERS, part=REPORT_PART, num_samples=self.report_samples)
             for blocks in subsets
         ]
-        full, *others = self.evaluations.outcomes(jobs, advance)
-        scores = [table_score(full, outcome) for outcome in others]
+        with counted(self.console, "scoring what was chosen", len(set(jobs))) as advance:
+            full, *others = self.evaluations.outcomes(jobs, advance)
         return {
-            count: Choice(blocks=blocks, found_by=found_by, score=score, even_score=even_score)
-            for (count, (blocks, found_by)), score, even_score in zip(
-                chosen.items(), scores[::2], scores[1::2], strict=True
-            )
+            count: scored_choice(full, found, even, blocks=blocks, found_by=found_by)
+            for (count, (blocks, found_by)), found, even in zip(chosen.items(), others[::2], others[1::2], strict=True)
         }
+
+    def _chosen(
+        self, count: int, results: Sequence[SearchResult], judged: Mapping[Blocks, Judgement]
+    ) -> tuple[Blocks, str]:
+        finders: dict[Blocks, list[str]] = {}
+        for result in results:
+            if result.count == count:
+                finders.setdefault(result.blocks, []).append(result.search)
+        for name, blocks in self._known(count).items():
+            finders.setdefault(blocks, []).append(name)
+        candidates = [blocks for blocks in finders if set(self.space.pinned) <= set(blocks)]
+        best = max(candidates, key=lambda blocks: (judged[blocks].accuracy, -judged[blocks].kl))
+        return best, "; ".join(finders[best])
+
+    def _known(self, count: int) -> dict[str, Blocks]:
+        """Return the sets of a size that need no search, by what they are known as."""
+        if count == self.space.num_blocks:
+            return {"whole model": whole(count)}
+        known = {"evenly spread": spread_blocks(self.space.num_blocks, count)}
+        return known | ({"own grid": self.trained[count]} if count in self.trained else {})
 
     def _scores(
         self, objective: Objective, subsets: Sequence[Blocks], num_samples: int, advance: Advance

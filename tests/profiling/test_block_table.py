@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.knobs import STANDARD_TIERS
-from profiling.block_table import BlockTable, TableEntry, TableScore, read_block_table
+from profiling.block_table import BlockTable, TableEntry, TableGain, TableScore, read_block_table
 from profiling.model_source import GridLevels
 from tests.small_models import tiny_config
 
@@ -40,6 +40,21 @@ def test_a_table_comes_back_and_gives_a_grid() -> None:
     assert grid.blocks_by_count == {2: (0, 3), 4: (0, 1, 2, 3)}
     assert list(grid.blocks_by_count) == [2, 4]
     assert grid.setting(tier="low", top_k=0, num_active_blocks=2).active_blocks == (0, 3)
+
+
+def test_a_gain_comes_back_and_a_table_without_one_is_read_too() -> None:
+    gain = TableGain(value=0.02, low=-0.01, high=0.05)
+    entries = {
+        2: TableEntry(active_blocks=(0, 3), found_by="beam 3 (kl)", score=SCORE, gain=gain),
+        4: TableEntry(active_blocks=(0, 1, 2, 3), found_by="whole model", score=SCORE),
+    }
+    table(by_count=entries).write(FILE)
+    assert read_block_table(FILE).by_count == entries
+    content = json.loads(FILE.read_text())
+    for entry in content["by_count"].values():
+        del entry["gain"]
+    FILE.write_text(json.dumps(content))
+    assert [entry.gain for entry in read_block_table(FILE).by_count.values()] == [None, None]
 
 
 def test_another_models_table_is_refused() -> None:

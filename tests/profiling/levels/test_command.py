@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,16 @@ from jsonargparse import auto_parser
 
 import main
 from models.config import MolmoConfig
+from models.molmo import Molmo
 from profiling.level_table import read_level_table
 from profiling.levels.command import levels
-from profiling.model_source import GridLevels
+from profiling.model_source import GridLevels, ModelSource
 from profiling.subsets.job import Job, Outcome
 from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from tests.block_models import block_hf_config, write_block_model
 
 ROOT = Path(main.__file__).parent
+CONFIGS = ROOT / "configs" / "levels"
 OUT = Path("out")
 CONFIG: dict[str, Any] = {
     "evaluated": {
@@ -74,6 +78,26 @@ def test_a_run_leaves_a_level_table_tables_and_a_figure_and_measures_no_answer_t
     assert dict(grid.experts_by_top_k) == table.experts_by_top_k(config, (1, 2))
 
 
+def test_the_model_is_let_go_of_before_others_load_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[weakref.ref[Molmo]] = []
+    alive: list[int] = []
+    load = ModelSource.load
+
+    def noted(self: ModelSource, device: str) -> Molmo:
+        model = load(self, device)
+        loaded.append(weakref.ref(model))
+        return model
+
+    def cleaned() -> None:
+        gc.collect()
+        alive.append(sum(model() is not None for model in loaded))
+
+    monkeypatch.setattr(ModelSource, "load", noted)
+    monkeypatch.setattr("profiling.levels.measurement.clean_memory", cleaned)
+    run()
+    assert alive == [0]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -89,10 +113,17 @@ def test_levels_that_the_model_cannot_have_are_refused(changes: dict[str, Any], 
 
 @pytest.mark.parametrize("name", ["nano", "molmoe_1b"])
 def test_every_config_builds(name: str) -> None:
-    assert {path.stem for path in (ROOT / "configs" / "levels").glob("*.yaml")} == {"nano", "molmoe_1b"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"nano", "molmoe_1b", "nano_cpu"}
     parser = auto_parser(levels, as_positional=False)
-    file = str(ROOT / "configs" / "levels" / f"{name}.yaml")
-    built = parser.instantiate_classes(parser.parse_args(["--config", file]))
+    built = parser.instantiate_classes(parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml")]))
     assert isinstance(built.evaluated, EvaluatedModel)
     assert built.vision_reductions == (1, 2)
     assert built.timing.repeats == 5
+
+
+def test_a_cpus_config_changes_nanos() -> None:
+    parser = auto_parser(levels, as_positional=False)
+    files = [argument for name in ("nano", "nano_cpu") for argument in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    built = parser.instantiate_classes(parser.parse_args(files))
+    assert (built.device, built.evaluated.model.dtype, built.vision_reductions) == ("cpu", "float32", (1,))
+    assert built.evaluated.model.name == "assets/models/molmoe-nano-elastic"

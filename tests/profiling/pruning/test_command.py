@@ -16,12 +16,14 @@ import main
 from models.config import MolmoConfig
 from models.knobs import STANDARD_TIERS
 from profiling.block_table import read_block_table
+from profiling.environment import collect_environment
 from profiling.pruning.command import prune
 from profiling.subsets.job import Job, Outcome
 from profiling.subsets.model_evaluator import EvaluatedModel, ModelEvaluator
 from tests.block_models import block_hf_config, write_block_model
 
 ROOT = Path(main.__file__).parent
+CONFIGS = ROOT / "configs" / "pruning"
 OUT = Path("out")
 SEARCHES: list[dict[str, Any]] = [
     {"method": "one_shot"},
@@ -102,12 +104,18 @@ def test_a_run_leaves_a_block_table_tables_and_a_figure(
     assert table.dataset_names == ("suite_scenes", "suite_counting")
     grid = table.grid(MolmoConfig.from_hf(block_hf_config(4)), tiers=STANDARD_TIERS, top_k=(1, 2))
     assert grid.blocks_by_count[2] == (0, 2)
-    assert "model, float32, tier one; 2 samples of each of" in (OUT / "recommendation.md").read_text()
+    machine = collect_environment("cpu", engine="eager", dtype="float32", model="model").device
+    recommendation = (OUT / "recommendation.md").read_text()
+    assert f"model, float32, tier one, on {machine}; 2 samples of each of" in recommendation
+    gain = table.by_count[2].gain
+    assert gain is not None
+    assert f"{gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}]" in recommendation
     found = json.loads((OUT / "searches.json").read_text())
     regrets = {(row["search"], row["num_active_blocks"]): row["regret"] for row in found}
     assert regrets["exhaustive (kl)", 3] == 0.0
     assert regrets["beam 2 (kl)", 3] == 0.0  # a first step scores every removal
     assert regrets["beam 2 (kl)", 2] is None
+    assert "kl_regret" in found[0]
     assert len(measured) == len(set(measured)) == len(result_files())
     assert "exhaustive (kl)" in capsys.readouterr().out
     before = result_files()
@@ -170,6 +178,12 @@ def test_other_weights_or_datasets_in_the_folder_are_refused() -> None:
         ({"pinned": [4]}, "pinned: the model has blocks 0 to 3, got 4"),
         ({"searches": SEARCHES[3:]}, "searches: none of them looks for 2 blocks"),
         ({"searches": [*SEARCHES, {"method": "exhaustive", "counts": [1]}]}, "searches.counts: expected some of"),
+        (
+            {"counts": [3, 4], "searches": [{"method": "beam", "pinned": []}]},
+            r"searches: none of those for 3 blocks pins \[0\], which the block table does",
+        ),
+        ({"searches": [*SEARCHES, {"method": "beam", "pinned": [5]}]}, "pinned: the model has blocks 0 to 3, got 5"),
+        ({"searches": [*SEARCHES, {"method": "beam", "pinned": [0, 1, 2]}]}, "searches.pinned: 3 blocks are more"),
         ({"devices": 0}, "devices: must be 1 or more, got 0"),
         ({"num_samples": 0}, "suite_scenes: train: num_samples: expected 1 or more, found 0"),
     ],
@@ -182,11 +196,22 @@ def test_what_cannot_be_pruned_is_one_sentence(changes: dict[str, Any], message:
 
 @pytest.mark.parametrize("name", ["nano", "molmoe_1b"])
 def test_every_config_builds(name: str) -> None:
-    assert {path.stem for path in (ROOT / "configs" / "pruning").glob("*.yaml")} == {"nano", "molmoe_1b"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"nano", "molmoe_1b", "nano_cpu"}
     parser = auto_parser(prune, as_positional=False)
-    file = str(ROOT / "configs" / "pruning" / f"{name}.yaml")
-    built = parser.instantiate_classes(parser.parse_args(["--config", file]))
+    built = parser.instantiate_classes(parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml")]))
     assert isinstance(built.evaluated, EvaluatedModel)
     assert built.counts == (8, 10, 12, 14, 16)
     assert built.retries.wait_s == 60
+    assert (built.pinned, [plan.name for plan in built.searches if plan.pinned is not None]) == (
+        (0,),
+        ["beam 3 (accuracy, pinned none)"],
+    )
     assert {plan.method for plan in built.searches} == {"one_shot", "greedy", "beam", "evolutionary", "exhaustive"}
+
+
+def test_a_cpus_config_changes_nanos() -> None:
+    parser = auto_parser(prune, as_positional=False)
+    files = [argument for name in ("nano", "nano_cpu") for argument in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    built = parser.instantiate_classes(parser.parse_args(files))
+    assert (built.device, built.evaluated.model.dtype, built.pinned) == ("cpu", "float32", (0,))
+    assert [plan.name for plan in built.searches] == ["greedy (kl)", "beam 3 (kl)"]

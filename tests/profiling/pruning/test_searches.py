@@ -155,6 +155,25 @@ def test_halving_gives_all_samples_to_the_better_half_only() -> None:
     assert asked == [(3, 16)]
 
 
+def test_a_halved_beam_keeps_scored_subsets_only() -> None:
+    plan = SearchPlan(method="beam", width=3, halving=Halving(first_samples=2, fewest=3))
+    scored_on_all: set[Blocks] = set()
+    parents: list[Blocks] = []
+
+    def fitness_at(subsets: Sequence[Blocks], num_samples: int) -> list[float]:
+        if num_samples == 2 and len(subsets[0]) < 7:
+            parents.extend(kept for kept in scored_on_all if any(set(blocks) < set(kept) for blocks in subsets))
+            assert all(any(set(blocks) < set(kept) for kept in scored_on_all) for blocks in subsets)
+        if num_samples == 4:
+            scored_on_all.update(subsets)
+        return Law()(subsets)
+
+    plan.run(fitness_at, SPACE, [5], 4)
+    assert parents
+    SearchPlan(method="greedy", halving=Halving(fewest=1))  # keeps one
+    SearchPlan(method="evolutionary", halving=Halving(fewest=1))
+
+
 def test_halving_doubles_samples() -> None:
     assert Halving(first_samples=16).sizes(128) == [16, 32, 64, 128]
     assert Halving(first_samples=100).sizes(128) == [100, 128]
@@ -167,6 +186,10 @@ def test_halving_doubles_samples() -> None:
         ({"method": "beam", "width": 0}, "searches.width: must be 1 or more, got 0"),
         ({"method": "evolutionary", "offspring": 0}, "searches.offspring: must be 1 or more"),
         ({"method": "one_shot", "halving": Halving()}, "searches.halving: one_shot needs the order"),
+        (
+            {"method": "beam", "width": 3, "halving": Halving(fewest=2)},
+            "searches.halving.fewest: must be 3 or more, the subsets that a beam keeps, got 2",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_is_named(changes: dict[str, object], message: str) -> None:
