@@ -120,7 +120,7 @@ def test_the_report_names_every_candidate() -> None:
     assert left.get_xlabel() == "time of a request [ms]"
     assert len(left.lines) == 2
     plain_bars, _ = left.collections
-    low, high = plain_bars.get_paths()[0].vertices[:, 1]  # type: ignore[attr-defined]
+    low, high = np.asarray(plain_bars.get_paths()[0].vertices)[:, 1].tolist()
     assert (low, high) == pytest.approx((found[0].accuracy.low, found[0].accuracy.high))
     plt.close(figure)
 

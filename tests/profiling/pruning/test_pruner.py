@@ -161,9 +161,9 @@ def test_the_figure_shows_datasets_and_the_paired_interval() -> None:
     figure = plot_choices(choices, "a model on a machine; 100 samples of each of a, b")
     left, right = figure.axes
     assert len(left.lines) == 2 * (2 + 1)  # two datasets and their mean, chosen and evenly spread
-    assert list(right.lines[-1].get_ydata()) == pytest.approx([0.05, 0.0])
+    assert np.asarray(right.lines[-1].get_ydata()).tolist() == pytest.approx([0.05, 0.0])
     (bars,) = right.collections
-    low, high = bars.get_paths()[0].vertices[:, 1]  # type: ignore[attr-defined]
+    low, high = np.asarray(bars.get_paths()[0].vertices)[:, 1].tolist()
     assert (low, high) == pytest.approx((choices[4].gain.low, choices[4].gain.high))
     title = figure.get_suptitle()
     assert title.startswith("a model on a machine; 100 samples of each of a, b.")
