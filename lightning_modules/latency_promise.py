@@ -89,19 +89,22 @@ def recalibrate(
     output: Path,
     *,
     n: int = 100,
+    budgets_ms: list[float] | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     num_threads: int | None = None,
 ) -> None:
     """Renew a promise on a device that has become slower or faster, from a few requests.
 
-    Expected times are scaled by what the requests take now, then margins are found anew, on the same terms. The same
-    command goes on where it stopped, as ``calibrate`` does.
+    Expected times are scaled by what the requests take now, and the controller is told budgets as they would be on its
+    own device; then margins are found anew, on the same terms. The same command goes on where it stopped, as
+    ``calibrate`` does.
 
     Args:
         promise: File of ``calibrate``.
         questions: What to run; the part ``calibration``.
         output: A ``.json`` file; replaced if it exists.
         n: Requests of each budget and margin.
+        budgets_ms: The budgets; those of the promise if null.
         device: Where to run.
         num_threads: Threads of torch; its own choice if null.
 
@@ -113,7 +116,8 @@ def recalibrate(
     asked = _calibration_part(questions)
     if not 1 <= n <= len(asked):
         raise ValueError(f"n: must be 1 to {len(asked)}, the questions that there are, got {n}")
-    old.terms.level.check_requests(n, len(old.terms.budgets_ms))
+    terms = old.terms if budgets_ms is None else replace(old.terms, budgets_ms=tuple(check_budgets(budgets_ms)))
+    terms.level.check_requests(n, len(terms.budgets_ms))
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     source = PolicySource.of_promise(old, where=str(promise))
@@ -121,9 +125,9 @@ def recalibrate(
     loaded.molmo.to(device)
     chosen = in_random_order(asked, seed=source.seed)[:n]
     run = {"policy": asdict(source), "digests": {**loaded.digests, "promise": file_digest(promise)}}
-    slower = _typical_ratio(loaded, chosen, old.terms.budgets_ms[-1], output, run) / old.expected_ratio
+    slower = _typical_ratio(loaded, chosen, terms.budgets_ms[-1], output, run) / old.expected_ratio
     Console().print(f"requests take {slower:.1%} of what they took at the calibration", highlight=False)
-    _find(replace(loaded, table=old.table.rescaled(slower)), old.terms, chosen, output, {**run, "slower": slower})
+    _find(replace(loaded, table=old.table.rescaled(slower)), terms, chosen, output, {**run, "slower": slower})
 
 
 def _find(

@@ -76,7 +76,8 @@ class Chooser:
 
     Args:
         decider: The controller.
-        table: Expected times and kappas; without one every setting is allowed.
+        table: Expected times and kappas; without one every setting is allowed. Where its device takes ``scale`` times
+            as long as the controller's, the controller is told budgets as they would be there.
         stops_at_deadline: Whether answers are cut off at the deadline.
         checks_time: Whether the table rules settings out at all; without, the controller's word is law.
         full_setting: Place of the setting that is taken, whatever the controller would like, where there is time for a
@@ -104,6 +105,7 @@ class Chooser:
             raise ValueError("tracks_pace: how long requests take must be expected; name a promise or a profile")
         self._decider = decider
         self._table = table
+        self._scale = 1.0 if table is None else table.scale
         self._stops = stops_at_deadline
         self._checks_time = checks_time
         self._full_setting = full_setting
@@ -148,7 +150,7 @@ class Chooser:
             elapsed_ms: What of it has passed, without what the bounds of settings count: a look at the overview.
         """
         slowness = self._slowness
-        values_S = self._decider.before_image(budget_ms / slowness, known.features)
+        values_S = self._decider.before_image(budget_ms / slowness / self._scale, known.features)
         outlook, left_ms = self._outlook(known.vision_tokens_T), (budget_ms - elapsed_ms) / slowness
         is_whole = self._full_setting is not None and bool(outlook.whole_ms_S[self._full_setting] <= left_ms)
         return self._pick(known, outlook.expected, values_S, outlook.bound_ms_S <= left_ms, is_whole=is_whole)
@@ -166,7 +168,7 @@ class Chooser:
         tier, left_ms = self.tier_of(choice), remaining_ms / self._slowness
         of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
         values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
-        values_S[of_tier] = self._decider.after_image(left_ms, tier, choice.known.features, shown)
+        values_S[of_tier] = self._decider.after_image(left_ms / self._scale, tier, choice.known.features, shown)
         outlook, full = self._outlook(choice.known.vision_tokens_T), self._full_setting
         is_feasible_S[of_tier] = outlook.bound_rest_ms_S[of_tier] <= left_ms
         is_whole = full is not None and self._is_of(tier, full) and bool(outlook.whole_rest_ms_S[full] <= left_ms)

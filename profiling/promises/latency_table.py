@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -48,12 +48,14 @@ class LatencyTable:
         kappa: What measured times are of expected ones at most, but for a share ``alpha``; infinite where too few were
             measured to say.
         alpha: That share.
+        scale: How many times as long this device takes as the one whose budgets the controller has learned.
     """
 
     grid: KnobGrid
     by_tokens: tuple[Mapping[int, Times], ...]
     kappa: Times
     alpha: float
+    scale: float = 1.0
 
     def expected(self, vision_tokens_T: Sequence[int]) -> Times:
         """Return what is expected of a request with so many vision tokens at each tier: ``(settings,)``.
@@ -66,7 +68,7 @@ class LatencyTable:
         """Return the table of a device that takes ``factor`` times as long for everything."""
         whole = Times(**dict.fromkeys(PARTS, np.asarray(factor)))
         by_tokens = tuple({count: times.scaled(whole) for count, times in known.items()} for known in self.by_tokens)
-        return LatencyTable(grid=self.grid, by_tokens=by_tokens, kappa=self.kappa, alpha=self.alpha)
+        return replace(self, by_tokens=by_tokens, scale=self.scale * factor)
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain values; an infinite kappa is ``null``."""
@@ -77,6 +79,7 @@ class LatencyTable:
             ],
             "kappa": _plain(self.kappa),
             "alpha": self.alpha,
+            "scale": self.scale,
         }
 
     @classmethod
@@ -97,6 +100,7 @@ class LatencyTable:
                 ),
                 kappa=_times(content["kappa"]),
                 alpha=float(content["alpha"]),
+                scale=float(content.get("scale", 1.0)),  # older promises know of none
             )
         except (KeyError, TypeError, AttributeError) as err:
             raise ValueError(f"latency table: is not as `calibrate` writes it: {err!r}") from err

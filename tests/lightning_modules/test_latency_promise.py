@@ -147,11 +147,20 @@ def test_a_promise_is_renewed_from_few_requests(capsys: pytest.CaptureFixture[st
     slower = new.table.expected(tokens_T).total_ms / old.table.expected(tokens_T).total_ms
     assert slower[0] > 1.2
     assert slower == pytest.approx(slower[0])
+    assert new.table.scale == pytest.approx(slower[0])
     assert "of what they took at the calibration" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(ValueError, match=r"num_requests: 59 or more are needed .* got 58"):
         renew("--n", "58")
     with pytest.raises(ValueError, match="n: must be 1 to 60, the questions that there are, got 61"):
         renew("--n", "61")
+
+
+def test_a_promise_is_renewed_for_other_budgets() -> None:
+    calibrate()
+    renew("--budgets_ms", "[3000000]")
+    assert [budget.budget_ms for budget in read_promise(Path("new.json")).budgets] == [3e6]
+    with pytest.raises(ValueError, match="budget"):
+        renew("--budgets_ms", "[-1]")
 
 
 def test_a_renewal_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,15 @@ def test_on_a_machine_that_takes_longer_there_is_less_time_to_choose_by() -> Non
     assert chooser.before_image(KNOWN, budget_ms=60.0, elapsed_ms=0.0).setting == 5
 
 
+def test_on_a_slower_device_the_controller_is_told_budgets_as_on_its_own() -> None:
+    decider = Likes(asks_again=True)
+    chooser = Chooser(decider, table().rescaled(2.0), stops_at_deadline=True)
+    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
+    assert (first.setting, decider.budgets_ms) == (4, [50.0])  # the last one takes 120 here
+    assert chooser.after_image(first, PICTURE, remaining_ms=50.0).setting == 4
+    assert decider.asked == [(25.0, 2)]
+
+
 def test_a_pace_needs_to_know_what_is_expected() -> None:
     with pytest.raises(ValueError, match="tracks_pace: how long requests take must be expected; name a promise"):
         Chooser(Likes(), None, stops_at_deadline=False, pace=Pace())

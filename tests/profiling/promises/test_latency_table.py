@@ -119,6 +119,12 @@ def test_a_slower_device_takes_as_much_longer_for_everything(parts: tuple[Outcom
     slower = table.rescaled(1.25).expected(tokens_T)
     for name in PARTS:
         np.testing.assert_allclose(getattr(slower, name), 1.25 * getattr(table.expected(tokens_T), name))
+    twice = table.rescaled(1.25).rescaled(0.5)
+    assert (table.scale, twice.scale) == (1.0, 0.625)
+    content = twice.to_json()
+    assert LatencyTable.from_json(content).scale == 0.625
+    del content["scale"]  # as in files of earlier versions
+    assert LatencyTable.from_json(content).scale == 1.0
 
 
 def test_something_else_is_no_table() -> None:
