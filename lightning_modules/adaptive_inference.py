@@ -1,11 +1,11 @@
 """Answer requests within their budgets, really and end to end, and say how right and how punctual that was."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from lightning import LightningModule
 from PIL import Image
 from rich.console import Console
@@ -67,9 +67,7 @@ class AdaptiveInferenceModule(LightningModule):
     def configure_model(self) -> None:
         """Load the policy, once the data has been read."""
         if self.molmo is None:
-            # Under a Trainer new tensors are made on its device, but a controller decides on the CPU.
-            with torch.device("cpu"):
-                self._policy: FinishedPolicy = self.source.load()
+            self._policy: FinishedPolicy = self.source.load()
             self.molmo = self._policy.molmo
 
     def on_test_start(self) -> None:
@@ -163,7 +161,9 @@ class AdaptiveInferenceModule(LightningModule):
 
 
 def _logged(totals: Totals) -> dict[str, float]:
-    return {name: float(getattr(totals, name)) for name in _LOGGED} | {"adherence": totals.adherence.value}
+    """Return what there is to log; no accuracy where no right answer is known."""
+    found = {name: float(getattr(totals, name)) for name in _LOGGED} | {"adherence": totals.adherence.value}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _name(source: PolicySource) -> str:

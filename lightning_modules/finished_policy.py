@@ -134,6 +134,11 @@ class PolicySource:
             ValueError: If a file is missing, damaged, or of another grid or model, or if answers are to be cut off with
                 nothing known of how long a token takes.
         """
+        # Under a Trainer new tensors are made on its device, but a controller decides on the CPU.
+        with torch.device("cpu"):
+            return self._load()
+
+    def _load(self) -> "FinishedPolicy":
         folder = snapshot_directory(self.snapshot)
         hf_config = read_hf_config(folder)
         promise = None if self.promise is None else read_promise(self.promise)

@@ -31,14 +31,16 @@ def plot_by_budget(
     """
     budgets_ms = [float(each.budget_ms or np.nan) for each in totals]
     with plt.style.context(STYLE):
-        figure, (right, prompt) = plt.subplots(1, 2, figsize=(9.6, 4.2))
+        figure, (rightness, prompt) = plt.subplots(1, 2, figsize=(9.6, 4.2))
         for name, goodput in references.items():
-            right.plot(budgets_ms, goodput, label=f"{_words(name)} (profile)", **_look(name))
-        right.plot(budgets_ms, [each.accuracy for each in totals], color="C0", ls=":", label=f"{policy}: accuracy")
-        right.plot(budgets_ms, [each.goodput for each in totals], color="C0", marker="o", label=f"{policy}: goodput")
-        right.set(ylabel="share of answers right", ylim=(0, 1.02))
+            rightness.plot(budgets_ms, goodput, label=f"{_words(name)} (profile)", **_look(name))
+        rightness.plot(budgets_ms, [each.accuracy for each in totals], color="C0", ls=":", label=f"{policy}: accuracy")
+        rightness.plot(
+            budgets_ms, [each.goodput for each in totals], color="C0", marker="o", label=f"{policy}: goodput"
+        )
+        rightness.set(ylabel="share of answers right", ylim=(0, 1.02))
         _draw_promptness(prompt, budgets_ms, totals)
-        for axes in (right, prompt):
+        for axes in (rightness, prompt):
             _mark_budgets(axes, budgets_ms)
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
             axes.legend(fontsize=7)

@@ -106,7 +106,6 @@ def _row(each: Totals) -> tuple[str, ...]:
     return (
         "all" if each.budget_ms is None else f"{each.budget_ms:g}",
         str(each.num_requests),
-        f"{each.accuracy:.3f}",
-        f"{each.goodput:.3f}",
+        *each.rightness(),
         *each.punctuality(),
     )

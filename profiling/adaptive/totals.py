@@ -1,5 +1,6 @@
 """What a run of requests amounts to, budget by budget."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,8 +38,9 @@ class Totals:
     Args:
         budget_ms: The budget; ``None`` for all together.
         num_requests: Requests.
-        accuracy: Mean accuracy, late answers included, cut ones scored as far as they go.
-        goodput: Mean accuracy, late answers counted as wrong.
+        accuracy: Mean accuracy of those answers whose right answer is known, late ones included, cut ones scored as far
+            as they go; NaN where no right answer is known.
+        goodput: The same, late answers counted as wrong.
         adherence: Share in time, requests without a feasible setting counted as misses; Clopper-Pearson interval.
         late: Share of answers that took longer than their budget.
         truncated: Share of answers that were cut off at the deadline.
@@ -73,6 +75,11 @@ class Totals:
         """Median overhead as a share of the median latency."""
         return self.overhead_p50_ms / self.latency_p50_ms
 
+    def rightness(self) -> tuple[str, str]:
+        """Return a table's cells: accuracy and goodput."""
+        accuracy, goodput = ("-" if math.isnan(value) else f"{value:.3f}" for value in (self.accuracy, self.goodput))
+        return accuracy, goodput
+
     def punctuality(self) -> tuple[str, ...]:
         """Return a table's cells for the columns ``PUNCTUALITY``."""
         ratios = (self.latency_to_budget_p50, self.latency_to_budget_p95, self.latency_to_budget_p99)
@@ -85,8 +92,9 @@ class Totals:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return {**asdict(self), "overhead_share": self.overhead_share}
+        """Return everything as plain values, ``None`` where nothing is known."""
+        known = {name: None if value != value else value for name, value in asdict(self).items()}  # NaN is not itself
+        return {**known, "overhead_share": self.overhead_share}
 
 
 def totals_by_budget(rows: Sequence[Served]) -> list[Totals]:
@@ -115,8 +123,8 @@ def totals(rows: Sequence[Served], *, budget_ms: float | None) -> Totals:
     return Totals(
         budget_ms=budget_ms,
         num_requests=len(rows),
-        accuracy=float(np.mean([row.accuracy or 0.0 for row in rows])),
-        goodput=float(np.mean([row.goodput for row in rows])),
+        accuracy=_mean([row.accuracy for row in rows if row.accuracy is not None]),
+        goodput=_mean([row.goodput for row in rows if row.accuracy is not None]),
         adherence=adherence_interval(sum(row.is_in_time for row in rows), len(rows)),
         late=float(np.mean([row.is_late for row in rows])),
         truncated=float(np.mean([row.is_truncated for row in rows])),
@@ -129,6 +137,10 @@ def totals(rows: Sequence[Served], *, budget_ms: float | None) -> Totals:
         overhead_p99_ms=float(overhead_p99_ms),
         knob_shares={knob: _shares([str(getattr(row, knob)) for row in rows]) for knob in _KNOBS},
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
 
 
 def _shares(levels: Sequence[str]) -> dict[str, float]:
