@@ -93,8 +93,8 @@ class Totals:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values, ``None`` where nothing is known."""
-        known = {name: None if value != value else value for name, value in asdict(self).items()}  # NaN is not itself
-        return {**known, "overhead_share": self.overhead_share}
+        values = {**asdict(self), "overhead_share": self.overhead_share}
+        return {name: None if _is_unknown(value) else value for name, value in values.items()}
 
 
 def totals_by_budget(rows: Sequence[Served]) -> list[Totals]:
@@ -141,6 +141,10 @@ def totals(rows: Sequence[Served], *, budget_ms: float | None) -> Totals:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
+
+
+def _is_unknown(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _shares(levels: Sequence[str]) -> dict[str, float]:
