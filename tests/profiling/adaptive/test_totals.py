@@ -34,11 +34,13 @@ def test_totals_are_those_counted_by_hand() -> None:
 def test_answers_without_a_known_right_one_count_for_time_alone() -> None:
     unknown = [served_row(sample_id=name, accuracy=None, latency_ms=60.0) for name in "ab"]
     _, overall = totals_by_budget([*unknown, served_row(sample_id="c", accuracy=0.5)])
-    assert (overall.accuracy, overall.goodput, overall.late) == (0.5, 0.5, pytest.approx(2 / 3))
+    assert (overall.accuracy, overall.goodput) == (0.5, 0.5)
+    assert overall.late == pytest.approx(2 / 3)
     assert overall.rightness() == ("0.500", "0.500")
     budget, _ = totals_by_budget(unknown)
     assert budget.rightness() == ("-", "-")
-    assert (budget.to_json()["accuracy"], budget.to_json()["goodput"], budget.to_json()["late"]) == (None, None, 1.0)
+    content = budget.to_json()
+    assert (content["accuracy"], content["goodput"], content["late"]) == (None, None, 1.0)
 
 
 def test_budgets_of_the_requests_own_are_not_told_apart() -> None:
