@@ -120,6 +120,11 @@ class MolmoConfig:
         return 3 * self.vision.patch_size**2
 
     @property
+    def feature_dim(self) -> int:
+        """Numbers that the vision encoder gives for a patch: the outputs of the blocks that are read, side by side."""
+        return len(self.vit_layers) * self.vision.hidden_dim
+
+    @property
     def pooled_grid(self) -> tuple[int, int]:
         """Rows and columns of a crop's tokens after 2x2 pooling; odd grids are padded."""
         rows, columns = self.patches_per_side

@@ -69,12 +69,11 @@ class Connector(nn.Module):
 
     def __init__(self, config: MolmoConfig) -> None:
         super().__init__()
-        feature_dim = len(config.vit_layers) * config.vision.hidden_dim
         pooled_dim = config.vision.num_heads * config.vision.head_dim
         self.patches_per_side = config.patches_per_side
         # Row 0 is added to patches that show no image at all, row 1 to those that show some.
-        self.pad_embedding = nn.Parameter(torch.zeros(2, feature_dim))
-        self.pooling = WindowPooling(feature_dim, config.vision.num_heads, config.vision.head_dim)
+        self.pad_embedding = nn.Parameter(torch.zeros(2, config.feature_dim))
+        self.pooling = WindowPooling(config.feature_dim, config.vision.num_heads, config.vision.head_dim)
         self.projector = Projector(pooled_dim, config.ffn_dim, config.hidden_dim)
 
     def forward(self, features_NPF: Tensor, patch_mask_NP: Tensor) -> Tensor:

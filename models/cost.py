@@ -228,7 +228,7 @@ def _vision_terms(config: MolmoConfig, products: _Products, num_crops: Quantity)
 
 def _connector_terms(config: MolmoConfig, products: _Products, num_crops: Quantity) -> dict[str, Cost]:
     """Terms of padding embeddings, pooling and projector."""
-    features = len(config.vit_layers) * config.vision.hidden_dim
+    features = config.feature_dim
     inner = config.vision.num_heads * config.vision.head_dim
     tokens = num_crops * config.tokens_per_crop
     patches = tokens * _POOLING_WINDOW  # those that complete an odd grid included

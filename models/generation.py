@@ -96,7 +96,7 @@ def glance_at(model: Molmo, overview: Overview, *, engine: Engine | None = None)
     """
     engine = engine or EagerEngine(model)
     with engine.request(model.full_setting, batch_size=1, capacity=1) as request:
-        return model.glance(overview.crop[None], overview.patch_mask[None], vision_encoder=request.vision_encoder)
+        return model.glance(overview.crop[None], overview.patch_mask[None], path=request.image_path)
 
 
 @torch.inference_mode()
@@ -118,7 +118,7 @@ def encode_images(
     """
     engine = engine or EagerEngine(model)
     with engine.request(model.full_setting, batch_size=len(inputs.input_ids), capacity=1) as request:
-        return model.encode_images(inputs, vision_encoder=request.vision_encoder, glance=glance)
+        return model.encode_images(inputs, path=request.image_path, glance=glance)
 
 
 @torch.inference_mode()
@@ -173,13 +173,13 @@ def generate(
     capacity = prompt_length + max_new_tokens
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
         if vision_tokens is None and begun is None:
-            vision_tokens = model.encode_images(inputs, vision_encoder=request.vision_encoder)
+            vision_tokens = model.encode_images(inputs, path=request.image_path)
         with stage(PREFILL):
             x_BSD = model.embed(inputs, vision_tokens) if begun is None else begun.embedded
             request.prefill(inputs, x_BSD, begun)
             token_B = choose(request)
         with stage(DECODE):
-            stops = _Stops(stop_token_ids, device, reads_later=request.runs_ahead)
+            stops = _Stops(stop_token_ids, device)
             limits = _Limits(max_new_tokens=max_new_tokens, deadline=deadline)
             steps = _decode(request, token_B, choose, stops, limits, keep_logits=keep_logits)
     with torch.inference_mode(mode=False):  # so that a training step may use what was generated
@@ -244,41 +244,43 @@ def _decode(
 
 
 class _Stops:
-    """Remember which requests have met a stop token.
+    """Remember on the host which requests have met a stop token.
 
     Args:
         stop_token_ids: Tokens that end an answer.
         device: Where tokens are.
-        reads_later: Whether the host asks only after it has given the device more to do, which it must not wait for.
     """
 
-    def __init__(self, stop_token_ids: Sequence[int], device: torch.device, *, reads_later: bool) -> None:
-        self._ids = torch.tensor(list(stop_token_ids), device=device) if stop_token_ids else None
-        self._finished_B: Tensor | None = None
-        self._copied = torch.cuda.Event() if reads_later and device.type == "cuda" else None
-        self._on_host = torch.zeros((), dtype=torch.bool, pin_memory=self._copied is not None)
+    def __init__(self, stop_token_ids: Sequence[int], device: torch.device) -> None:
+        self._ids = list(stop_token_ids)
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None
+        self._seen_B: Tensor | None = None
+        self._finished_B: list[bool] = []
 
     def replace_finished(self, token_B: Tensor) -> Tensor:
         """Keep finished requests at a stop token; a single one that has finished is over."""
-        if self._ids is None or self._finished_B is None or len(token_B) == 1:
+        if len(token_B) == 1 or not any(self._finished_B):
             return token_B
-        return torch.where(self._finished_B, self._ids[0], token_B)
+        finished_B = torch.tensor(self._finished_B, device=token_B.device)
+        return torch.where(finished_B, self._ids[0], token_B)
 
     def look_at(self, token_B: Tensor) -> None:
-        """Note new stop tokens, without waiting for the device."""
-        if self._ids is None:
+        """Note tokens, without waiting for the device."""
+        if not self._ids:
             return
-        met_B = torch.isin(token_B, self._ids)
-        self._finished_B = met_B if self._finished_B is None else self._finished_B | met_B
+        if self._seen_B is None:
+            is_pinned = self._copied is not None
+            self._seen_B = torch.empty(token_B.shape, dtype=token_B.dtype, device="cpu", pin_memory=is_pinned)
+        self._seen_B.copy_(token_B, non_blocking=True)
         if self._copied is not None:
-            self._on_host.copy_(self._finished_B.all(), non_blocking=True)
             self._copied.record()
 
     def all_finished(self) -> bool:
         """Wait for what was last looked at, and tell whether every request is over."""
-        if self._finished_B is None:
+        if self._seen_B is None:
             return False
         if self._copied is not None:
             self._copied.synchronize()
-            return bool(self._on_host)
-        return bool(self._finished_B.all())
+        met_B = [token in self._ids for token in self._seen_B.tolist()]
+        self._finished_B = [met or before for met, before in zip(met_B, self._finished_B or met_B, strict=True)]
+        return all(self._finished_B)

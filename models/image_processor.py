@@ -4,12 +4,13 @@
 # crop, D = numbers in a patch.
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ ImageLike = Image.Image | NDArray[np.uint8]
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_SIZES_KEPT: Final = 256
 
 
 def preprocessor_config(config: MolmoConfig) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class ProcessedImage:
         crops: ``(crops, patches, patch_dim)``, float32, normalised; the overview first, then row by row.
         patch_mask: ``(crops, patches)``, float32: share of each patch that shows the image. As in the released models
             the rows are one crop late: row 0 belongs to the first crop after the overview, and the last row is -1.
+            Pictures of one size share this memory.
         layout: How the image was cut.
     """
 
@@ -88,8 +91,9 @@ class ImageProcessor:
     def __init__(self, config: MolmoConfig, *, device: torch.device | str = "cpu") -> None:
         self.geometry = CropGeometry.from_config(config)
         self.device = torch.device(device)
-        self._mean = torch.tensor(_CLIP_MEAN, device=self.device)
-        self._std = torch.tensor(_CLIP_STD, device=self.device)
+        # Of each device that pictures are on; and what follows from sizes alone, of which there are few.
+        self._colors = cache(_Colors.on)
+        self._patch_mask = lru_cache(_SIZES_KEPT)(self._patch_mask_of)
 
     def overview(self, image: ImageLike) -> Overview:
         """Cut the overview alone.
@@ -102,8 +106,8 @@ class ImageProcessor:
         """
         pixels_3HW = _as_pixels(_as_array(image), self.device)
         crop_11PD = self._room(1, 1, self.device)
-        mask_1P = self._cut(pixels_3HW[None], self.geometry.overview_canvas, crop_11PD)
-        return Overview(pixels=pixels_3HW, crop=crop_11PD[0, 0], patch_mask=mask_1P[0])
+        mask_2P = self._cut(pixels_3HW[None], self.geometry.overview_canvas, crop_11PD)
+        return Overview(pixels=pixels_3HW, crop=crop_11PD[0, 0], patch_mask=mask_2P[0])
 
     def __call__(
         self, image: ImageLike | Overview, *, tier: Tier | None = None, tiling: Tiling = "target"
@@ -149,7 +153,7 @@ class ImageProcessor:
             ValueError: If the images are so thin that nothing of them would be left.
         """
         if pixels_N3HW.dtype == torch.uint8:
-            pixels_N3HW = pixels_N3HW.contiguous().to(torch.float32).div_(255)
+            pixels_N3HW = _in_unit_range(pixels_N3HW)
         num_images, _, height, width = pixels_N3HW.shape
         layout = image_layout(height, width, self.geometry, tier=tier, tiling=tiling)
         crops = self._room(num_images, layout.num_crops, pixels_N3HW.device)
@@ -157,9 +161,7 @@ class ImageProcessor:
             self._cut(pixels_N3HW, self.geometry.overview_canvas, crops[:, :1])
         else:
             crops[:, 0] = overviews_NPD
-        mask_CP = self._cut(pixels_N3HW, layout.canvas_pixels, crops[:, 1:])
-        # The overview went to the front but the missing mask row to the end: so the released models were trained.
-        patch_mask = F.pad(mask_CP, (0, 0, 0, 1), value=PAD).to(crops.device, non_blocking=True)
+        patch_mask = self._cut(pixels_N3HW, layout.canvas_pixels, crops[:, 1:])
         return ProcessedImage(crops=crops, patch_mask=patch_mask, layout=layout)
 
     def _room(self, num_images: int, num_crops: int, device: torch.device) -> Tensor:
@@ -168,22 +170,19 @@ class ImageProcessor:
         return torch.empty(num_images, num_crops, num_patches, patch_dim, device=device)
 
     def _cut(self, pixels_N3HW: Tensor, canvas: tuple[int, int], out_NCPD: Tensor) -> Tensor:
-        """Fit images into a canvas, centred, and cut that into ``out``; return each patch's share of real pixels."""
-        mean, std = self._mean.to(out_NCPD.device), self._std.to(out_NCPD.device)
-        fitted = _fitted_size(pixels_N3HW, canvas)
-        resized = F.interpolate(pixels_N3HW, size=fitted, mode="bilinear", antialias=True).clamp_(0, 1)
-        resized.sub_(mean[:, None, None]).div_(std[:, None, None])
-        top, left = (canvas[0] - fitted[0]) // 2, (canvas[1] - fitted[1]) // 2
-        # Padding is black before normalisation, not zero after it. Channels come last here, as they do in a patch:
-        # then patches are copied in runs.
-        full = (-mean / std).expand(len(resized), *canvas, 3).clone()
-        full[:, top : top + fitted[0], left : left + fitted[1]] = resized.permute(0, 2, 3, 1)
+        """Fit images into a canvas, centred, and cut that into ``out``; return its patch mask."""
+        device = out_NCPD.device
+        colors, fitted = self._colors(device), _fitted_size(pixels_N3HW, canvas)
+        resized = F.interpolate(pixels_N3HW, size=fitted, mode="bilinear", antialias=True)
+        # Its weights are shares of one, so colours stay within their range. Channels come last here, as they do in a
+        # patch: then patches are copied in runs.
+        full = colors.black.expand(len(resized), *canvas, 3).clone()
+        top, left = _margins(canvas, fitted)
+        inside = full[:, top : top + fitted[0], left : left + fitted[1]]
+        torch.addcmul(colors.black, resized.permute(0, 2, 3, 1), colors.scale, out=inside)
         patches = self._patches(full)
         out_NCPD.view(patches.shape).copy_(patches)
-        rows = self._real_pixels(canvas[0], top, fitted[0])
-        columns = self._real_pixels(canvas[1], left, fitted[1])
-        real_pixels = rows[:, None, :, None] * columns[None, :, None, :]
-        return real_pixels.reshape(out_NCPD.shape[1], -1).to(torch.float32) / self.geometry.patch_pixels**2
+        return self._patch_mask(canvas, fitted, device)
 
     def _patches(self, canvas: Tensor) -> Tensor:
         """View ``(images, height, width, 3)`` by image, row, column, patch row and column, y, x, channel."""
@@ -191,12 +190,43 @@ class ImageProcessor:
         crops = canvas.unfold(1, side, step).unfold(2, side, step)
         return crops.unfold(4, patch, patch).unfold(5, patch, patch).permute(0, 1, 2, 4, 5, 6, 7, 3)
 
+    @torch.inference_mode(mode=False)  # or what is kept could not be trained with later
+    def _patch_mask_of(self, canvas: tuple[int, int], fitted: tuple[int, int], device: torch.device) -> Tensor:
+        """``(crops + 1, patches)``: each patch's share of real pixels.
+
+        The overview went to the front but the missing row to the end: so the released models were trained.
+        """
+        top, left = _margins(canvas, fitted)
+        rows = self._real_pixels(canvas[0], top, fitted[0])
+        columns = self._real_pixels(canvas[1], left, fitted[1])
+        real_pixels = rows[:, None, :, None] * columns[None, :, None, :]
+        share_CP = real_pixels.reshape(len(rows) * len(columns), -1).to(torch.float32) / self.geometry.patch_pixels**2
+        return F.pad(share_CP, (0, 0, 0, 1), value=PAD).to(device)
+
     def _real_pixels(self, length: int, start: int, extent: int) -> Tensor:
         """``(crops, patches)`` along one axis: pixels of each patch that show the image."""
-        is_real = torch.zeros(length, dtype=torch.int64, device=self.device)
+        is_real = torch.zeros(length, dtype=torch.int64, device="cpu")
         is_real[start : start + extent] = 1
         crops = is_real.unfold(0, self.geometry.crop_pixels, self.geometry.window_pixels)
         return crops.unfold(1, self.geometry.patch_pixels, self.geometry.patch_pixels).sum(dim=2)
+
+
+class _Colors(NamedTuple):
+    """Normalisation as one product and one sum.
+
+    Args:
+        black: ``(3,)`` what 0 becomes. Padding is black before normalisation, not zero after it.
+        scale: ``(3,)`` what 1 adds to that.
+    """
+
+    black: Tensor
+    scale: Tensor
+
+    @classmethod
+    @torch.inference_mode(mode=False)
+    def on(cls, device: torch.device) -> "_Colors":
+        mean, std = torch.tensor([_CLIP_MEAN, _CLIP_STD], dtype=torch.float64, device="cpu")
+        return cls(*(numbers.to(device, torch.float32) for numbers in (-mean / std, 1 / std)))
 
 
 def _as_array(image: ImageLike) -> NDArray[np.uint8]:
@@ -208,7 +238,7 @@ def _as_array(image: ImageLike) -> NDArray[np.uint8]:
             raise ValueError(
                 f"image: needs 8 bits a channel, got a picture of mode {image.mode!r}; scale it down first"
             )
-        array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        array = np.array(_upright(image))
     elif isinstance(image, np.ndarray):
         array = image
     else:
@@ -222,12 +252,28 @@ def _as_array(image: ImageLike) -> NDArray[np.uint8]:
     return array
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data says, and into RGB; nothing is copied where nothing is to be done."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def _as_pixels(array: NDArray[np.uint8], device: torch.device) -> Tensor:
     """``(3, height, width)`` float32 in [0, 1]."""
-    pixels = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if device.type == "cuda":
-        pixels = pixels.pin_memory().to(device, non_blocking=True)
-    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+        # Memory that is pinned from the start, or the host would wait for all that the device has been given.
+        pinned = torch.empty(array.shape, dtype=torch.uint8, device="cpu", pin_memory=True)
+        np.copyto(pinned.numpy(), array)
+        bytes_HW3 = pinned.to(device, non_blocking=True)
+    else:
+        bytes_HW3 = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    return _in_unit_range(bytes_HW3.permute(2, 0, 1))
+
+
+def _in_unit_range(bytes_: Tensor) -> Tensor:
+    """Turn bytes into contiguous float32 in [0, 1]."""
+    return torch.div(bytes_, 255, out=torch.empty(bytes_.shape, dtype=torch.float32, device=bytes_.device))
 
 
 def _fitted_size(pixels: Tensor, canvas: tuple[int, int]) -> tuple[int, int]:
@@ -241,3 +287,8 @@ def _fitted_size(pixels: Tensor, canvas: tuple[int, int]) -> tuple[int, int]:
             f"{canvas[0]}x{canvas[1]} leave nothing of it"
         )
     return fitted
+
+
+def _margins(canvas: tuple[int, int], fitted: tuple[int, int]) -> tuple[int, int]:
+    """Pixels above and to the left of an image that is centred in a canvas."""
+    return (canvas[0] - fitted[0]) // 2, (canvas[1] - fitted[1]) // 2

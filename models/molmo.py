@@ -34,6 +34,18 @@ class Glance(NamedTuple):
     tokens: Tensor
 
 
+class ImagePath(NamedTuple):
+    """What turns crops into vision tokens: the model's own modules, or other ways to run them.
+
+    Args:
+        vision_encoder: ``(crops, patches, patch_dim)`` to ``(crops, patches, features)``.
+        connector: Features and ``(crops, patches)`` patch mask to ``(crops, tokens, width)``.
+    """
+
+    vision_encoder: Callable[[Tensor], Tensor]
+    connector: Callable[[Tensor, Tensor], Tensor]
+
+
 class Molmo(nn.Module):
     """A multimodal model of the Molmo family (Deitke et al., 2024).
 
@@ -60,6 +72,11 @@ class Molmo(nn.Module):
             active_blocks=tuple(range(self.config.num_blocks)),
         )
 
+    @property
+    def image_path(self) -> ImagePath:
+        """The modules that images go through."""
+        return ImagePath(self.vision_encoder, self.connector)
+
     def checked(self, setting: KnobSetting | None) -> KnobSetting:
         """Return the setting to run with, the full one if none is given.
 
@@ -76,34 +93,36 @@ class Molmo(nn.Module):
         crops_BPD: Tensor,
         patch_mask_BP: Tensor,
         *,
-        vision_encoder: Callable[[Tensor], Tensor] | None = None,
+        path: ImagePath | None = None,
     ) -> Glance:
         """Encode the overviews of a batch alone.
 
         Args:
             crops_BPD: ``(batch, patches, patch_dim)``: the overviews.
             patch_mask_BP: ``(batch, patches)``: share of each patch that shows the image.
-            vision_encoder: Another way to run the same encoder; the module if ``None``.
+            path: Another way to run the modules; they themselves if ``None``.
         """
+        path = path or self.image_path
+        # An engine overwrites its memory when it encodes the other crops.
         with stage(VISION_ENCODER):
-            # An engine overwrites its memory when it encodes the other crops.
-            features_BPF = (vision_encoder or self.vision_encoder)(crops_BPD).clone()
+            features_BPF = path.vision_encoder(crops_BPD).clone()
         with stage(PROJECTOR):
-            tokens_BTD: Tensor = self.connector(features_BPF, patch_mask_BP)
+            tokens_BTD = path.connector(features_BPF, patch_mask_BP).clone()
         return Glance(features_BPF, tokens_BTD)
 
     def encode_images(
         self,
         inputs: ModelInputs,
         *,
-        vision_encoder: Callable[[Tensor], Tensor] | None = None,
+        path: ImagePath | None = None,
         glance: Glance | None = None,
     ) -> Tensor | None:
         """Turn the crops of a batch into vision tokens.
 
         Args:
             inputs: The batch.
-            vision_encoder: Another way to run the same encoder; the module if ``None``.
+            path: Another way to run the modules, into memory that the next call overwrites; they themselves if
+                ``None``.
             glance: What ``glance`` made of the overviews; they are then not encoded again.
 
         Returns:
@@ -111,13 +130,14 @@ class Molmo(nn.Module):
         """
         if inputs.crops is None or inputs.patch_mask is None:
             return None
+        path = path or self.image_path
         batch, num_crops = inputs.crops.shape[:2]
         with stage(VISION_ENCODER):
-            features_NPF = _all_features(vision_encoder or self.vision_encoder, inputs.crops, glance)
+            features_NPF = _all_features(path.vision_encoder, inputs.crops, glance)
             if batch > 1:  # a single request has no padding crops
                 features_NPF = features_NPF * is_crop(inputs.crops).flatten()[:, None, None]
         with stage(PROJECTOR):
-            tokens_NTD: Tensor = self.connector(features_NPF, inputs.patch_mask.flatten(0, 1))
+            tokens_NTD = path.connector(features_NPF, inputs.patch_mask.flatten(0, 1))
         return tokens_NTD.view(batch, num_crops, *tokens_NTD.shape[1:])
 
     def embed(self, inputs: ModelInputs, vision_tokens_BCTD: Tensor | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from models.inputs import ModelInputs
 from models.knobs import Tier, Tiling
 from models.tiling import ImageLayout
 from models.tokenizer import SpecialTokens, Tokenizer
+
+_LAYOUTS_KEPT: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,8 @@ class MolmoProcessor:
     """Turn questions and images into model inputs, as the released models expect them.
 
     A request is the begin id, the image's ids and the text's; or, where the text holds the image placeholder, the
-    image's ids take its place. Nothing about a call is kept: tier and tiling are arguments.
+    image's ids take its place. Tier and tiling are arguments of a call; what follows from them and an image's size
+    alone is kept on the device.
 
     Args:
         config: The model's shape.
@@ -53,6 +58,7 @@ class MolmoProcessor:
         self.image_processor = ImageProcessor(config, device=device)
         self.special_tokens = special_tokens
         self._tokenizer = tokenizer
+        self._token_index = lru_cache(_LAYOUTS_KEPT)(self._token_index_of)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -123,12 +129,10 @@ class MolmoProcessor:
                 f"but {'one image was' if image is not None else 'no image was'} given"
             )
         if image is None:
-            inputs = ModelInputs(input_ids=torch.tensor([[self.special_tokens.bos_id, *ids]]))
-        else:
-            processed = self.image_processor(image, tier=tier, tiling=tiling)
-            split = ids.index(self.special_tokens.image_id) if num_placeholders else 0
-            inputs = self._join(ids[:split], processed, ids[split + num_placeholders :])
-        return inputs.to(self.image_processor.device)
+            return ModelInputs(input_ids=self._on_device([self.special_tokens.bos_id, *ids]))
+        processed = self.image_processor(image, tier=tier, tiling=tiling)
+        split = ids.index(self.special_tokens.image_id) if num_placeholders else 0
+        return self._join(ids[:split], processed, ids[split + num_placeholders :])
 
     def from_batch(
         self,
@@ -160,8 +164,7 @@ class MolmoProcessor:
             raise ValueError(f"pixels: images of a batch must be cut alike, got crops of {tilings}")
         batch, device = len(text_ids_BS), text_ids_BS.device
         head = torch.tensor([self.special_tokens.bos_id, *self._image_ids(layout)]).to(device, non_blocking=True)
-        positions = layout.token_positions()
-        token_index = positions.where(positions < 0, positions + 1).to(device, non_blocking=True)
+        token_index = self._token_index(layout, 1, device)
         inputs = ModelInputs(
             input_ids=torch.cat([head.expand(batch, -1), text_ids_BS], dim=1),
             crops=torch.cat([part.crops for part in cut]),
@@ -216,16 +219,28 @@ class MolmoProcessor:
 
     def _join(self, before: list[int], image: ProcessedImage, after: list[int]) -> ModelInputs:
         head = [self.special_tokens.bos_id, *before]
-        # Dropped tokens stay negative. The reference implementation shifts them too, so that 100 ids before the image
-        # turn them into positions and scatter dropped patches over the text.
-        positions = image.layout.token_positions()
-        token_index = positions.where(positions < 0, positions + len(head))
         return ModelInputs(
-            input_ids=torch.tensor([head + self._image_ids(image.layout) + after]),
+            input_ids=self._on_device(head + self._image_ids(image.layout) + after),
             crops=image.crops[None],
             patch_mask=image.patch_mask[None],
-            token_index=token_index[None],
+            token_index=self._token_index(image.layout, len(head), self.image_processor.device),
         )
+
+    def _on_device(self, ids: list[int]) -> Tensor:
+        """``(1, sequence)``, without waiting for what the device was given before."""
+        device = self.image_processor.device
+        is_cuda = device.type == "cuda"
+        return torch.tensor([ids], device="cpu", pin_memory=is_cuda).to(device, non_blocking=is_cuda)
+
+    @torch.inference_mode(mode=False)  # or what is kept could not be trained with later
+    def _token_index_of(self, layout: ImageLayout, num_before: int, device: torch.device) -> Tensor:
+        """``(1, crops, tokens)``: where the vision tokens of an image behind so many ids go.
+
+        Dropped tokens stay negative. The reference implementation shifts them too, so that 100 ids before the image
+        turn them into positions and scatter dropped patches over the text.
+        """
+        positions = layout.token_positions()
+        return positions.where(positions < 0, positions + num_before)[None].to(device)
 
     def _image_ids(self, layout: ImageLayout) -> list[int]:
         """Ids of an image: overview, then image, each between a start and an end id."""

@@ -100,7 +100,8 @@ class SnapshotTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, with no begin or end token around them."""
-        return cast("list[int]", self._tokenizer.encode(text, add_special_tokens=False))
+        # The backend itself, since a request waits: around it everything is made ready for padded batches.
+        return self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, special ones left out."""

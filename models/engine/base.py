@@ -1,6 +1,6 @@
 """What generation asks of an engine."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
+from models.molmo import ImagePath
 
 EngineName = Literal["eager", "compiled", "graph"]
 
@@ -35,8 +36,8 @@ class EngineRequest(Protocol):
         """Whether a step costs the host so little that it may start before a stop token is looked for."""
 
     @property
-    def vision_encoder(self) -> Callable[[Tensor], Tensor]:
-        """What encodes crops, ``(crops, patches, patch_dim)`` to ``(crops, patches, features)``."""
+    def image_path(self) -> ImagePath:
+        """What turns crops into vision tokens, in memory that the next call may overwrite."""
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
         """Run the prompts, embedded with their images; go on from what was begun, or run all of it again."""

@@ -1,12 +1,12 @@
 """Calls whose kernels are recorded once and then launched all at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from models.engine.fused_vision import FusedVision
-from models.vision import VisionEncoder
+from models.molmo import ImagePath, Molmo
 
 Call = Callable[[], None]
 Record = Callable[[Call], Call]
@@ -47,43 +47,82 @@ class CudaGraphs:
         return replay
 
 
-class RecordedVision:
-    """The vision encoder, recorded for each number of crops when it is first met.
+class RecordedImagePath:
+    """The way of images through a model, fused and recorded; see ``RecordedByCrops``.
 
     Args:
-        encoder: Holds the weights.
+        model: Holds the weights.
         record: Turns a call into its replay.
     """
 
-    def __init__(self, encoder: VisionEncoder, record: Record) -> None:
-        self._encode = FusedVision(encoder)
-        self._dtype = encoder.patch_embedding.weight.dtype
-        self._record = record
-        self._recorded: dict[int, _Encoding] = {}
+    def __init__(self, model: Molmo, record: Record) -> None:
+        self._config = model.config
+        self._weight = model.vision_encoder.patch_embedding.weight
+        dtype = self._weight.dtype
+        self._vision_encoder = RecordedByCrops(FusedVision(model.vision_encoder), record, [dtype])
+        self._connector = RecordedByCrops(model.connector, record, [dtype, torch.float32])
+        self.path = ImagePath(self._vision_encoder, self._connector)
 
-    def __call__(self, crops_NPD: Tensor) -> Tensor:
-        """Encode crops as ``VisionEncoder`` does, into memory that the next call overwrites."""
-        num_crops = len(crops_NPD)
+    def warm_up(self) -> None:
+        """Record every number of crops that the released model cuts an image into, the overview alone among them."""
+        config, zeros = self._config, self._weight.new_zeros
+        for num_crops in range(1 + config.max_crops, 0, -1):  # so that the memory of the most serves all
+            self._vision_encoder.recorded(zeros(num_crops, config.num_patches, config.patch_dim))
+            self._connector.recorded(
+                zeros(num_crops, config.num_patches, config.feature_dim), zeros(num_crops, config.num_patches)
+            )
+
+
+class RecordedByCrops:
+    """A call on tensors of crops, recorded for each number of crops when it is first met.
+
+    Args:
+        call: What to record: ``(crops, ...)`` tensors to one such tensor.
+        record: Turns a call into its replay.
+        dtypes: Types to take the inputs in.
+    """
+
+    def __init__(self, call: Callable[..., Tensor], record: Record, dtypes: Sequence[torch.dtype]) -> None:
+        self._call = call
+        self._record = record
+        self._dtypes = dtypes
+        self._recorded: dict[int, RecordedCall] = {}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Do as the call does, into memory that the next one overwrites."""
+        return self.recorded(*inputs)(*inputs)
+
+    def recorded(self, *inputs: Tensor) -> "RecordedCall":
+        """Return the recording for so many crops, made now if there is none."""
+        num_crops = len(inputs[0])
         if num_crops not in self._recorded:
             with torch.inference_mode(mode=False):  # or this memory could not be written outside of it later
-                crops = torch.zeros(crops_NPD.shape, dtype=self._dtype, device=crops_NPD.device)
-            self._recorded[num_crops] = _Encoding(self._encode, crops, self._record)
-        return self._recorded[num_crops](crops_NPD)
+                memory = [torch.zeros_like(x, dtype=dtype) for x, dtype in zip(inputs, self._dtypes, strict=True)]
+            self._recorded[num_crops] = RecordedCall(self._call, memory, self._record)
+        return self._recorded[num_crops]
 
 
-class _Encoding:
-    """A recorded call on one tensor, whose address stays as recorded."""
+class RecordedCall:
+    """A recorded call on tensors whose addresses stay as recorded.
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], crops_NPD: Tensor, record: Record) -> None:
-        self._encode = encode
-        self._crops = crops_NPD
+    Args:
+        call: What to record: tensors to a tensor.
+        inputs: The memory that inputs are copied to.
+        record: Turns a call into its replay.
+    """
+
+    def __init__(self, call: Callable[..., Tensor], inputs: Sequence[Tensor], record: Record) -> None:
+        self._call = call
+        self._inputs = inputs
         self._replay = record(self._run)
 
     @torch.inference_mode()  # also where an engine is warmed up outside of it: a recording has no gradients
     def _run(self) -> None:
-        self._features = self._encode(self._crops)
+        self._output = self._call(*self._inputs)
 
-    def __call__(self, crops_NPD: Tensor) -> Tensor:
-        self._crops.copy_(crops_NPD)
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Do as the call does, into memory that the next one overwrites."""
+        for memory, x in zip(self._inputs, inputs, strict=True):
+            memory.copy_(x)
         self._replay()
-        return self._features
+        return self._output

@@ -85,9 +85,8 @@ def test_pictures_of_several_sizes_are_answered_as_eagerly(recorder: Recorder) -
         inputs = tiny_inputs(model.config, num_crops=num_crops, seed=num_crops).to(DEVICE)
         plain = generate(model, inputs, max_new_tokens=3, keep_logits=True)
         assert_equal(generate(model, inputs, max_new_tokens=3, keep_logits=True, engine=engine), plain)
-    assert (
-        recorder.num_recorded == 1 + 2 * RECORDS_PROMPTS + 2
-    )  # the step, two blocks of prefills, two numbers of crops
+    # The step, two blocks of prefills, and two modules for two numbers of crops.
+    assert recorder.num_recorded == 1 + 2 * RECORDS_PROMPTS + 2 * 2
 
 
 def test_pictures_whose_overview_is_encoded_first_are_encoded_as_eagerly(recorder: Recorder) -> None:
@@ -102,7 +101,8 @@ def test_pictures_whose_overview_is_encoded_first_are_encoded_as_eagerly(recorde
         torch.testing.assert_close(glance, glance_at(model, overview), atol=1e-4, rtol=0)
         found = encode_images(model, inputs, engine=engine, glance=glance)
         torch.testing.assert_close(found, encode_images(model, inputs), atol=1e-4, rtol=0)
-    assert recorder.num_recorded == 1 + 2  # the step, one crop and two
+    # The step; one crop and two through the vision encoder, one and three through the connector.
+    assert recorder.num_recorded == 1 + 2 + 2
 
 
 def test_levels_with_a_meaning_are_answered_as_eagerly(recorder: Recorder) -> None:
@@ -119,18 +119,21 @@ def test_levels_with_a_meaning_are_answered_as_eagerly(recorder: Recorder) -> No
     assert answers[1] is not None
     assert answers[2] is not None
     assert not torch.equal(answers[1], answers[2])
-    # Steps of two settings (the last two differ for vision tokens only), the crops, and blocks of prefills: two
-    # uniform ones, two of the second setting, and one of the third, whose other block is the second's.
-    assert recorder.num_recorded == 2 + 1 + (2 + 2 + 1) * RECORDS_PROMPTS
+    # Steps of two settings (the last two differ for vision tokens only), two modules for the crops, and blocks of
+    # prefills: two uniform ones, two of the second setting, and one of the third, whose other block is the second's.
+    assert recorder.num_recorded == 2 + 2 + (2 + 2 + 1) * RECORDS_PROMPTS
 
 
 def test_settings_are_recorded_ahead(model: Molmo, engine: GraphEngine, recorder: Recorder) -> None:
     setting = setting_of(model, blocks=(0,))
     engine.warm_up([setting, setting])
-    assert recorder.num_recorded == 1 + RECORDS_PROMPTS  # the step, and the block of prefills
-    plain = generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True)
-    assert_equal(generate(model, prompt(), setting=setting, max_new_tokens=2, keep_logits=True, engine=engine), plain)
-    assert recorder.num_recorded == 1 + RECORDS_PROMPTS
+    # The step, the block of prefills, and two modules for each number of crops, the overview among them.
+    num_recorded = 1 + RECORDS_PROMPTS + 2 * (1 + model.config.max_crops)
+    assert recorder.num_recorded == num_recorded
+    for inputs in (prompt(), *(tiny_inputs(model.config, num_crops=crops).to(DEVICE) for crops in (2, 4))):
+        plain = generate(model, inputs, setting=setting, max_new_tokens=2, keep_logits=True)
+        assert_equal(generate(model, inputs, setting=setting, max_new_tokens=2, keep_logits=True, engine=engine), plain)
+    assert recorder.num_recorded == num_recorded
 
 
 def test_an_answer_ends_with_its_stop_token_and_one_step_runs_in_vain(
