@@ -142,14 +142,14 @@ class Molmo(nn.Module):
 
     def embed(self, inputs: ModelInputs, vision_tokens_BCTD: Tensor | None) -> Tensor:
         """Embed the ids and add the vision tokens at their positions: ``(batch, sequence, width)``."""
-        x_BSD = self.language_model.embed(inputs.input_ids)
         if vision_tokens_BCTD is None or inputs.token_index is None:
-            return x_BSD
-        length = x_BSD.shape[1]
+            return self.language_model.embed(inputs.input_ids)
+        length = inputs.input_ids.shape[1]
         # Dropped tokens go to a row behind the sequence: no data-dependent shape, so no wait for the device.
+        x_BSD = self.language_model.embed(F.pad(inputs.input_ids, [0, 1]))
         index = inputs.token_index.flatten(1)
         index = torch.where(index < 0, length, index)[:, :, None].expand(-1, -1, x_BSD.shape[2])
-        return F.pad(x_BSD, [0, 0, 0, 1]).scatter_add(1, index, vision_tokens_BCTD.flatten(1, 2))[:, :length]
+        return x_BSD.scatter_add_(1, index, vision_tokens_BCTD.flatten(1, 2))[:, :length]
 
     def forward(
         self,

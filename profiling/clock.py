@@ -49,7 +49,7 @@ class HostTime:
 
 
 class CudaTime:
-    """Time of a GPU's current stream.
+    """Time of one stream of a GPU: the one that is current at the first mark after the device was waited for.
 
     Args:
         device: A CUDA device.
@@ -57,16 +57,20 @@ class CudaTime:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._stream: torch.cuda.Stream | None = None  # to ask for it at each mark costs more than the mark
 
     def mark(self) -> object:
         """Record an event."""
+        if self._stream is None:
+            self._stream = torch.cuda.current_stream(self._device)
         event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self._device))
+        event.record(self._stream)
         return event
 
     def synchronize(self) -> None:
         """Wait for the device."""
         torch.cuda.synchronize(self._device)
+        self._stream = None
 
     def elapsed_ms(self, start: object, end: object) -> float:
         """Return the milliseconds between two events."""

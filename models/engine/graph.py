@@ -61,7 +61,8 @@ class GraphEngine:
         self._prefill = FusedPrefill(model, self._workspace, self._record)
         self._replays: dict[tuple[tuple[int, ...], tuple[int, ...]], Call] = {}
         self._lock = Lock()
-        self._last_request: torch.cuda.Event | None = None
+        # An event that was never recorded is not waited for.
+        self._last_request = torch.cuda.Event() if self._workspace.cache.is_cuda else None
         self._said: set[str] = set()
 
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
@@ -99,18 +100,17 @@ class GraphEngine:
     def _held(self) -> Iterator[None]:
         """Hold the memory, once the device has finished what other threads gave it, maybe on other streams."""
         device = self._workspace.cache.device
-        if device.type != "cuda":
+        if self._last_request is None:
             with self._lock:
                 yield
             return
         with self._lock, torch.cuda.device(device):  # kernels are launched on the current device
-            if self._last_request is not None:
-                self._last_request.wait()
+            stream = torch.cuda.current_stream(device)
+            self._last_request.wait(stream)
             try:
                 yield
             finally:
-                self._last_request = torch.cuda.Event()
-                self._last_request.record()
+                self._last_request.record(stream)
 
     def _why_eager(self, batch_size: int, capacity: int) -> str | None:
         if batch_size > 1:

@@ -101,8 +101,8 @@ def test_pictures_whose_overview_is_encoded_first_are_encoded_as_eagerly(recorde
         torch.testing.assert_close(glance, glance_at(model, overview), atol=1e-4, rtol=0)
         found = encode_images(model, inputs, engine=engine, glance=glance)
         torch.testing.assert_close(found, encode_images(model, inputs), atol=1e-4, rtol=0)
-    # The step; one crop and two through the vision encoder, one and three through the connector.
-    assert recorder.num_recorded == 1 + 2 + 2
+    # The step; one crop and two through the vision encoder, one to three through the connector.
+    assert recorder.num_recorded == 1 + 2 + 3
 
 
 def test_levels_with_a_meaning_are_answered_as_eagerly(recorder: Recorder) -> None:
