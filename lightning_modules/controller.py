@@ -221,10 +221,17 @@ class ControllerModule(LightningModule, ABC):
         widths = self._facts["feature_widths"]  # those in older checkpoints know of no glance
         return {kind: widths.get(kind, 0) if kind in kinds else 0 for kind in _KINDS}
 
-    def frozen_network(self, trunk: Trunk, head: JointHead | FactorisedHeads, reads: Sequence[str]) -> FrozenNetwork:
+    def frozen_network(
+        self,
+        trunk: Trunk,
+        head: JointHead | FactorisedHeads,
+        reads: Sequence[str],
+        *,
+        level: int | None = None,
+    ) -> FrozenNetwork:
         """Freeze a network that reads so many kinds of features; those of no number are not asked for."""
-        widths = self.widths_read(reads)
-        return FrozenNetwork(trunk, head, [kind for kind in reads if widths[kind]])
+        widths = {kind: width for kind in reads if (width := self.widths_read(reads)[kind])}
+        return FrozenNetwork(trunk, head, widths, level=level)
 
     def _lessons_and_draws(
         self, batch: ControllerBatch, generator: torch.Generator

@@ -140,13 +140,9 @@ class TwoStagePolicyModule(TierFirstModule):
 
     def frozen(self) -> FrozenDecider:
         """Return what decides as this does now, see ``ControllerModule``."""
-        setting = self.network.setting_network
-        return FrozenDecider(
-            self.grid,
-            self.feature_widths,
-            before=self.frozen_tier(),
-            after=self.frozen_network(setting.trunk, setting.head, self.late_reads),
-        )
+        setting, reads = self.network.setting_network, self.late_reads
+        after = [self.frozen_network(setting.trunk, setting.head, reads, level=tier) for tier in range(self.num_tiers)]
+        return FrozenDecider(self.grid, self.feature_widths, before=self.frozen_tier(), after=after)
 
     def late_features(self, batch: ControllerBatch) -> Tensor:
         """Return what the second stage would read behind each tier, ``(batch, tiers, features)``."""

@@ -50,19 +50,14 @@ class BudgetEncoding(nn.Module, ABC):
     def forward(self, budget_ms_B: Tensor) -> Tensor:
         """Return ``(batch, num_units)`` float32, each number in [-1, 1]."""
 
-    def frozen(self) -> Callable[[float], list[float]]:
-        """Return the same from one budget to its numbers, without a tensor."""
-        fastest_ms, slowest_ms = self._limits_ms.tolist()
-        log_range, units = math.log(slowest_ms / fastest_ms), self._frozen_units()
-
-        def encode(budget_ms: float) -> list[float]:
-            return units(math.log(min(max(budget_ms, fastest_ms), slowest_ms) / fastest_ms) / log_range)
-
-        return encode
-
     @abstractmethod
-    def _frozen_units(self) -> Callable[[float], list[float]]:
-        """Return what makes the numbers of a position."""
+    def frozen(self) -> Callable[[float], list[float]]:
+        """Return the same from one budget to its numbers, without a tensor and by few calls."""
+
+    def _frozen_limits(self) -> tuple[float, float, float]:
+        """Return the reference times, and the logarithm to base 2 of their ratio."""
+        fastest_ms, slowest_ms = self._limits_ms.tolist()
+        return fastest_ms, slowest_ms, math.log2(slowest_ms / fastest_ms)
 
 
 class RbfEncoding(BudgetEncoding):
@@ -79,10 +74,16 @@ class RbfEncoding(BudgetEncoding):
         distance_BE = (self.position(budget_ms_B)[:, None] - self._center_E) * (self.num_units - 1)
         return (-0.5 * distance_BE.square()).exp().float()
 
-    def _frozen_units(self) -> Callable[[float], list[float]]:
-        """Return what makes the numbers of a position."""
-        centers, last = self._center_E.tolist(), self.num_units - 1
-        return lambda position: [math.exp(-0.5 * ((position - center) * last) ** 2) for center in centers]
+    def frozen(self) -> Callable[[float], list[float]]:
+        """See ``BudgetEncoding``."""
+        fastest_ms, slowest_ms, log_range = self._frozen_limits()
+        last, centers = self.num_units - 1, (self._center_E.double() * (self.num_units - 1)).tolist()
+
+        def encode(budget_ms: float) -> list[float]:
+            place = math.log2(min(max(budget_ms, fastest_ms), slowest_ms) / fastest_ms) / log_range * last
+            return [math.exp(-0.5 * (place - center) * (place - center)) for center in centers]
+
+        return encode
 
 
 class SinusoidEncoding(BudgetEncoding):
@@ -100,10 +101,16 @@ class SinusoidEncoding(BudgetEncoding):
         angle_BE = self.position(budget_ms_B)[:, None] * self._frequency_E
         return torch.cat([angle_BE.sin(), angle_BE.cos()], dim=1).float()
 
-    def _frozen_units(self) -> Callable[[float], list[float]]:
-        """Return what makes the numbers of a position."""
+    def frozen(self) -> Callable[[float], list[float]]:
+        """See ``BudgetEncoding``."""
+        fastest_ms, slowest_ms, log_range = self._frozen_limits()
         frequencies = self._frequency_E.tolist()
-        return lambda position: [wave(position * each) for wave in (math.sin, math.cos) for each in frequencies]
+
+        def encode(budget_ms: float) -> list[float]:
+            position = math.log2(min(max(budget_ms, fastest_ms), slowest_ms) / fastest_ms) / log_range
+            return [wave(position * each) for wave in (math.sin, math.cos) for each in frequencies]
+
+        return encode
 
 
 def budget_encoding(name: EncodingName, fastest_ms: float, slowest_ms: float) -> BudgetEncoding:

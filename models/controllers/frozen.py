@@ -4,10 +4,10 @@ On one request torch takes longer to begin each small operation than to do it, a
 whatever can be multiplied out beforehand is.
 """
 
-# Shape suffixes: E = numbers of an encoding, F = features, I = inputs, H = units, T = tiers, R = settings of a tier,
-# S = settings.
+# Shape suffixes: F = features, I = inputs, H = units, R = settings of a tier.
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,40 +20,59 @@ from models.controllers.request_decider import Vector
 from models.controllers.trunk import Trunk
 from models.knobs import KnobGrid
 
+_MADE_1_BY_GELU: Final = 1.1444507183528787
+
 
 class FrozenNetwork:
     """What a trunk and a head compute, as they are now; what they learn later does not show.
 
+    To be asked by one thread at a time, since all inputs are put into the same vector.
+
     Args:
         trunk: Of a trained network, on the CPU.
         head: Its head.
-        reads: Kinds of features, in the order that the network knows.
+        reads: How many numbers are read of each kind of features, in the order that the network knows.
+        level: Which of the trunk's plain inputs is 1, the others being 0; if it has any.
     """
 
-    def __init__(self, trunk: Trunk, head: JointHead | FactorisedHeads, reads: Sequence[str]) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        head: JointHead | FactorisedHeads,
+        reads: Mapping[str, int],
+        *,
+        level: int | None = None,
+    ) -> None:
         self._encode = trunk.budget.frozen()
-        self._reads = tuple(reads)
+        ends = np.cumsum([trunk.budget.num_units, *reads.values()]).tolist()
+        self._encoded = slice(ends[0])
+        self._places = tuple(zip(reads, map(slice, ends, ends[1:]), strict=True))
         first, *others = [_affine(layer, layer.in_features) for layer in trunk.layers if isinstance(layer, nn.Linear)]
-        last_width = first[1].shape[0] if not others else others[-1][1].shape[0]
-        self._layers = [_after_standardizing(*first, trunk), *others]
-        self._head = _affine(head, last_width)
+        weight_IH, bias_H = _after_standardizing(*first, trunk)
+        assert (level is None) == (len(weight_IH) == ends[-1]), "a level is told to networks with plain inputs"
+        if level is not None:
+            bias_H = bias_H + weight_IH[ends[-1] + level]
+        self._first_IH = _with_constant(weight_IH[: ends[-1]], bias_H)
+        self._inputs_I = np.ones(len(self._first_IH), dtype=np.float32)
+        weight, bias = _affine(head, others[-1][1].shape[0] if others else len(bias_H))
+        self._behind = (*(_with_constant(*layer) for layer in others), np.vstack([weight, bias]))
 
-    def __call__(self, budget_ms: float, known: Mapping[str, Vector], *plain: Vector) -> Vector:
+    def __call__(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
         """Return ``(choices,)`` logits.
 
         Args:
             budget_ms: Milliseconds.
             known: Features by kind, ``(features,)`` each.
-            plain: Inputs that are taken as they are, ``(inputs,)``.
         """
-        encoded_E = np.array(self._encode(budget_ms), dtype=np.float32)
-        hidden = np.concatenate([encoded_E, *[known[kind] for kind in self._reads], *plain])
-        for weight, bias in self._layers:
-            hidden = hidden @ weight + bias
-            hidden = hidden * ndtr(hidden)  # GELU
-        weight, bias = self._head
-        logits: Vector = hidden @ weight + bias
-        return logits
+        inputs_I = self._inputs_I
+        inputs_I[self._encoded] = self._encode(budget_ms)
+        for kind, place in self._places:
+            inputs_I[place] = known[kind]
+        hidden: Vector = inputs_I.dot(self._first_IH)
+        for weight in self._behind:
+            hidden *= ndtr(hidden)  # GELU
+            hidden = hidden.dot(weight)
+        return hidden
 
 
 class FrozenDecider:
@@ -63,7 +82,7 @@ class FrozenDecider:
         grid: The settings.
         feature_widths: How many numbers are read of each kind of feature.
         before: Decides before the image: gives a logit for each setting, or for each tier.
-        after: Decides after it, if anything is left to decide: gives a logit for each setting of the tier.
+        after: Decide after it, if anything is left to decide: one for each tier, with a logit for each of its settings.
         first_blocks: Decides after it from a budget token's state instead.
     """
 
@@ -73,7 +92,7 @@ class FrozenDecider:
         feature_widths: Mapping[str, int],
         *,
         before: FrozenNetwork,
-        after: FrozenNetwork | None = None,
+        after: Sequence[FrozenNetwork] = (),
         first_blocks: LLMBased | None = None,
     ) -> None:
         self.grid = grid
@@ -82,12 +101,11 @@ class FrozenDecider:
         self._before = before
         self._after = after
         self._num_settings = len(grid.settings())
-        self._is_tier_TT = np.eye(len(grid.tiers), dtype=np.float32)
 
     @property
     def decides_twice(self) -> bool:
         """See ``RequestDecider``."""
-        return self._after is not None or self.first_blocks is not None
+        return bool(self._after) or self.first_blocks is not None
 
     def before_image(self, budget_ms: float, known: Mapping[str, Vector]) -> Vector:
         """Return ``(settings,)`` logits, see ``RequestDecider``."""
@@ -100,8 +118,7 @@ class FrozenDecider:
         if self.first_blocks is not None:
             logits_R: Vector = self.first_blocks.decide(torch.from_numpy(shown)[None]).numpy()[0]
             return logits_R
-        assert self._after is not None, "only a controller that decides twice is asked again"
-        return self._after(remaining_ms, {**known, "vision": shown}, self._is_tier_TT[tier])
+        return self._after[tier](remaining_ms, {**known, "vision": shown})
 
 
 @torch.no_grad()
@@ -109,6 +126,16 @@ def _affine(layer: Callable[[Tensor], Tensor], num_inputs: int) -> tuple[Vector,
     """Return matrix ``(inputs, outputs)`` and offset ``(outputs,)`` of what multiplies and adds, whatever its parts."""
     offset = layer(torch.zeros(1, num_inputs))
     return (layer(torch.eye(num_inputs)) - offset).numpy(), offset[0].numpy()
+
+
+def _with_constant(weight_IH: Vector, bias_H: Vector) -> Vector:
+    """Return matrix ``(inputs + 1, outputs + 1)`` for a last input of 1, whose last output GELU makes 1 again.
+
+    So nothing need be added: what counts for one request is how many different operations there are.
+    """
+    constant_I = np.zeros(len(weight_IH))
+    augmented = np.block([[weight_IH, constant_I[:, None]], [bias_H, _MADE_1_BY_GELU]])
+    return augmented.astype(np.float32)
 
 
 def _after_standardizing(weight_IH: Vector, bias_H: Vector, trunk: Trunk) -> tuple[Vector, Vector]:

@@ -3,12 +3,10 @@
 # Shape suffixes: S = settings.
 
 import math
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.controllers import LLMBased, RequestDecider, Vector
 from profiling.adaptive.online_features import Known
@@ -19,8 +17,7 @@ from profiling.promises.latency_table import LatencyTable, Times
 NUM_RUNNERS_UP = 4
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Choice:
+class Choice(NamedTuple):
     """What a request is to run with.
 
     Args:
@@ -29,8 +26,9 @@ class Choice:
         is_overruled: Whether there was time for the full setting, whatever the controller thought.
         known: What was known of the request.
         expected: Times of all settings for it, without margin; ``None`` without a latency table.
-        values_S: ``(settings,)`` what the controller thought of each, last; NaN where it was not asked.
-        is_feasible_S: ``(settings,)`` which of them there was time for.
+        values_S: ``(settings,)`` what the controller thought of each, last; -inf where it was not asked.
+        bound_ms_S: ``(settings,)`` how long each takes at most; infinite where the controller was not asked.
+        left_ms: The time there was.
     """
 
     setting: int
@@ -39,32 +37,33 @@ class Choice:
     known: Known
     expected: Times | None
     values_S: Vector
-    is_feasible_S: NDArray[np.bool_]
+    bound_ms_S: Array
+    left_ms: float
 
     def runners_up(self) -> list[int]:
         """Return the settings next in line, best first."""
-        allowed = self.is_feasible_S & np.isfinite(self.values_S)
+        allowed = (self.bound_ms_S <= self.left_ms) & np.isfinite(self.values_S)
         allowed[self.setting] = False
         order = np.argsort(-np.where(allowed, self.values_S, -np.inf), kind="stable")
         return [int(place) for place in order[: min(NUM_RUNNERS_UP, int(allowed.sum()))]]
 
 
-class _Outlook(NamedTuple):
-    """What is expected of all requests with the same vision tokens.
+class _Options(NamedTuple):
+    """What a decision is among, for all requests with the same vision tokens.
 
     Args:
         expected: Times of all settings; ``None`` without a latency table.
-        bound_ms_S: ``(settings,)`` how long each takes at most until what must be in time is there.
-        bound_rest_ms_S: ``(settings,)`` how long it does once the image is encoded.
-        whole_ms_S: ``(settings,)`` how long each takes at most for a whole answer of the usual length.
-        whole_rest_ms_S: ``(settings,)`` how long it does once the image is encoded.
+        bound_ms_S: ``(settings,)`` how long each takes at most until what must be in time is there; infinite for those
+            that were decided against before.
+        whole_ms: How long the full setting takes at most for a whole answer of the usual length; infinite if it is none
+            of them.
+        cheapest: Place of the one that takes least for such an answer.
     """
 
     expected: Times | None
     bound_ms_S: Array
-    bound_rest_ms_S: Array
-    whole_ms_S: Array
-    whole_rest_ms_S: Array
+    whole_ms: float
+    cheapest: int
 
 
 class Chooser:
@@ -111,11 +110,10 @@ class Chooser:
         self._full_setting = full_setting
         self._pace = pace
         self._num_settings = len(decider.grid.settings())
-        self._no_values_S = np.full(self._num_settings, np.nan, dtype=np.float32)
-        self._nothing_S = np.zeros(self._num_settings, dtype=np.bool_)
+        self._no_values_S = np.full(self._num_settings, -np.inf, dtype=np.float32)
         self._per_tier = self._num_settings // len(decider.grid.tiers)
         # Numbers of vision tokens follow from tilings, of which there are few: what follows from them is kept.
-        self._outlook = lru_cache(maxsize=None)(self._outlook_of)
+        self._options = lru_cache(maxsize=None)(self._options_of)
 
     @property
     def decides_twice(self) -> bool:
@@ -151,9 +149,8 @@ class Chooser:
         """
         slowness = self._slowness
         values_S = self._decider.before_image(budget_ms / slowness / self._scale, known.features)
-        outlook, left_ms = self._outlook(known.vision_tokens_T), (budget_ms - elapsed_ms) / slowness
-        is_whole = self._full_setting is not None and bool(outlook.whole_ms_S[self._full_setting] <= left_ms)
-        return self._pick(known, outlook.expected, values_S, outlook.bound_ms_S <= left_ms, is_whole=is_whole)
+        options = self._options(known.vision_tokens_T)
+        return self._pick(known, options, values_S, left_ms=(budget_ms - elapsed_ms) / slowness)
 
     def after_image(self, choice: Choice, shown: Vector, *, remaining_ms: float) -> Choice:
         """Choose again within the tier, now that the image is encoded and the time that is left is known.
@@ -165,15 +162,13 @@ class Chooser:
             shown: ``(width,)`` mean vision token, or the budget token's state; width 0 where it is not read.
             remaining_ms: Budget, margin taken off, less what has passed.
         """
-        tier, left_ms = self.tier_of(choice), remaining_ms / self._slowness
-        of_tier = slice(tier * self._per_tier, (tier + 1) * self._per_tier)
-        values_S, is_feasible_S = self._no_values_S.copy(), self._nothing_S.copy()
-        values_S[of_tier] = self._decider.after_image(left_ms / self._scale, tier, choice.known.features, shown)
-        outlook, full = self._outlook(choice.known.vision_tokens_T), self._full_setting
-        is_feasible_S[of_tier] = outlook.bound_rest_ms_S[of_tier] <= left_ms
-        is_whole = full is not None and self._is_of(tier, full) and bool(outlook.whole_rest_ms_S[full] <= left_ms)
-        again = self._pick(choice.known, choice.expected, values_S, is_feasible_S, is_whole=is_whole)
-        return replace(again, is_infeasible=True) if choice.is_infeasible else again
+        tier, known, left_ms = self.tier_of(choice), choice.known, remaining_ms / self._slowness
+        values_S = self._no_values_S.copy()
+        values_S[tier * self._per_tier : (tier + 1) * self._per_tier] = self._decider.after_image(
+            left_ms / self._scale, tier, known.features, shown
+        )
+        again = self._pick(known, self._options(known.vision_tokens_T, tier), values_S, left_ms=left_ms)
+        return again._replace(is_infeasible=True) if choice.is_infeasible else again
 
     def token_bound_ms(self, choice: Choice) -> float:
         """Return how long one more token of the chosen setting takes at most, as far as is known; 0 if nothing is."""
@@ -198,51 +193,47 @@ class Chooser:
     def _slowness(self) -> float:
         return 1.0 if self._pace is None else self._pace.slowness
 
-    def _outlook_of(self, vision_tokens_T: tuple[int, ...]) -> _Outlook:
+    def _options_of(self, vision_tokens_T: tuple[int, ...], tier: int | None = None) -> _Options:
+        """Return what there is to choose among: all settings, or, once the image is encoded, those of its tier."""
+        is_option_S = np.ones(self._num_settings, dtype=np.bool_)
+        if tier is not None:
+            is_option_S = np.arange(self._num_settings) // self._per_tier == tier
         expected = None if self._table is None else self._table.expected(vision_tokens_T)
         if self._table is None or expected is None or not self._checks_time:
-            never_S = np.full(self._num_settings, math.inf)
-            return _Outlook(expected, -never_S, -never_S, never_S, never_S)
-        kappa = self._table.kappa
-        whole_ms_S = expected.total_ms * kappa.total_ms
-        rest_ms_S = expected.total_ms - expected.first_token_ms + expected.prefill_ms
-        whole_rest_ms_S = rest_ms_S * kappa.total_ms
-        if not self._stops:
-            return _Outlook(expected, whole_ms_S, whole_rest_ms_S, whole_ms_S, whole_rest_ms_S)
-        first_token_ms_S = expected.first_token_ms * kappa.first_token_ms
-        prefill_ms_S = expected.prefill_ms * kappa.prefill_ms
-        return _Outlook(expected, first_token_ms_S, prefill_ms_S, whole_ms_S, whole_rest_ms_S)
+            bound_ms_S = np.where(is_option_S, -math.inf, math.inf)
+            return _Options(expected, bound_ms_S, whole_ms=math.inf, cheapest=int(is_option_S.argmax()))
+        bound_ms_S, whole_ms_S = self._bounds_ms(expected, self._table.kappa, is_encoded=tier is not None)
+        full = self._full_setting
+        return _Options(
+            expected,
+            np.where(is_option_S, bound_ms_S, math.inf),
+            whole_ms=math.inf if full is None or not is_option_S[full] else float(whole_ms_S[full]),
+            cheapest=int(np.where(is_option_S, expected.total_ms, math.inf).argmin()),
+        )
 
-    def _is_of(self, tier: int, setting: int) -> bool:
-        return setting // self._per_tier == tier
+    def _bounds_ms(self, expected: Times, kappa: Times, *, is_encoded: bool) -> tuple[Array, Array]:
+        """Return how long each setting takes at most until what must be in time is there, and for a whole answer."""
+        whole_ms_S = expected.total_ms
+        until_ms_S = expected.first_token_ms * kappa.first_token_ms
+        if is_encoded:
+            whole_ms_S = expected.total_ms - expected.first_token_ms + expected.prefill_ms
+            until_ms_S = expected.prefill_ms * kappa.prefill_ms
+        whole_ms_S = whole_ms_S * kappa.total_ms
+        return until_ms_S if self._stops else whole_ms_S, whole_ms_S
 
-    def _pick(
-        self,
-        known: Known,
-        expected: Times | None,
-        values_S: Vector,
-        is_feasible_S: NDArray[np.bool_],
-        *,
-        is_whole: bool,
-    ) -> Choice:
+    def _pick(self, known: Known, options: _Options, values_S: Vector, *, left_ms: float) -> Choice:
         """Take the full setting if its whole answer fits, else the most valued feasible setting.
 
-        Where none is feasible, the cheapest that has a value is taken, flagged.
+        Where none is feasible, the cheapest is taken, flagged.
         """
-        best = int(np.where(is_feasible_S, values_S, -np.inf).argmax())
-        is_infeasible, is_overruled = not is_feasible_S[best], False
+        bound_ms_S = options.bound_ms_S
+        setting, is_overruled = int(values_S.argmax()), False
+        if not bound_ms_S.item(setting) <= left_ms:  # mostly it is, and then the others need not be looked at
+            setting = int(np.where(bound_ms_S <= left_ms, values_S, -np.inf).argmax())
+        is_infeasible = not bound_ms_S.item(setting) <= left_ms
         if is_infeasible:
-            assert expected is not None, "without expectations everything is feasible"
-            best = int(np.where(np.isnan(values_S), np.inf, expected.total_ms).argmin())
-        elif is_whole:
+            setting = options.cheapest
+        elif options.whole_ms <= left_ms:
             assert self._full_setting is not None
-            best, is_overruled = self._full_setting, True
-        return Choice(
-            setting=best,
-            is_infeasible=is_infeasible,
-            is_overruled=is_overruled,
-            known=known,
-            expected=expected,
-            values_S=values_S,
-            is_feasible_S=is_feasible_S,
-        )
+            setting, is_overruled = self._full_setting, True
+        return Choice(setting, is_infeasible, is_overruled, known, options.expected, values_S, bound_ms_S, left_ms)

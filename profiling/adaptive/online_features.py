@@ -12,9 +12,10 @@ from models.controllers import Vector
 from models.knobs import KnobGrid, Tiling
 from models.molmo import Molmo
 from models.tiling import CropGeometry, image_layout
-from profiling.controllers.features import free_features
+from profiling.controllers.features import free_features, size_features
 
 _SIZES_KEPT: Final = 4096
+_LENGTHS_KEPT: Final = 4096
 
 
 class Known(NamedTuple):
@@ -30,16 +31,18 @@ class Known(NamedTuple):
     vision_tokens_T: tuple[int, ...]
 
 
-class _ImageTokens(NamedTuple):
-    """Tokens of pictures of one size.
+class _OfSize(NamedTuple):
+    """What follows from a picture's size.
 
     Args:
         vision_tokens_T: Vision tokens at each tier.
         layout_tokens: Tokens around them at the first tier.
+        features: See ``size_features``.
     """
 
     vision_tokens_T: tuple[int, ...]
     layout_tokens: int
+    features: list[float]
 
 
 class OnlineFeatures:
@@ -63,7 +66,7 @@ class OnlineFeatures:
         self._word_VD: Vector | None = None
         if widths["question"] > 0:
             self._word_VD = model.language_model.embedding.weight.detach().float().cpu().numpy()
-        self._tokens = lru_cache(_SIZES_KEPT)(self._tokens_of)
+        self._of_size = lru_cache(_SIZES_KEPT)(self._describe_size)
 
     def describe(
         self,
@@ -81,24 +84,28 @@ class OnlineFeatures:
             prompt_ids: Ids of the whole prompt, without those of the image.
             glance_D: ``(width,)`` mean vision token of the overview, for a controller that looks at it.
         """
-        tokens = self._tokens(*image_size)
+        of_size = self._of_size(*image_size)
         features: dict[str, Vector] = {}
         if self._reads_free:
-            free = free_features(
-                image_width=image_size[0],
-                image_height=image_size[1],
-                vision_tokens_T=tokens.vision_tokens_T,
-                text_tokens=1 + tokens.layout_tokens + len(prompt_ids),  # 1 is the begin id
-                question=question,
-            )
+            text_tokens = 1 + of_size.layout_tokens + len(prompt_ids)  # 1 is the begin id
+            free = free_features(of_size.features, text_tokens=text_tokens, question=question)
             features["free"] = np.array(free, dtype=np.float32)
         if self._word_VD is not None:
             # As ``question_embedding`` does it for many.
-            features["question"] = np.add.reduce(self._word_VD.take(prompt_ids, axis=0)) / np.float32(len(prompt_ids))
+            shares = _shares(len(prompt_ids))
+            features["question"] = shares.dot(self._word_VD.take(prompt_ids, axis=0))
         if glance_D is not None:
             features["glance"] = glance_D
-        return Known(features, tokens.vision_tokens_T)
+        return Known(features, of_size.vision_tokens_T)
 
-    def _tokens_of(self, width: int, height: int) -> _ImageTokens:
+    def _describe_size(self, width: int, height: int) -> _OfSize:
         layouts = [image_layout(height, width, self._geometry, tier=tier, tiling=self._tiling) for tier in self._tiers]
-        return _ImageTokens(tuple(layout.num_vision_tokens for layout in layouts), layouts[0].num_layout_tokens)
+        vision_tokens_T = tuple(layout.num_vision_tokens for layout in layouts)
+        features = size_features(image_width=width, image_height=height, vision_tokens_T=vision_tokens_T)
+        return _OfSize(vision_tokens_T, layouts[0].num_layout_tokens, features)
+
+
+@lru_cache(_LENGTHS_KEPT)
+def _shares(num_ids: int) -> Vector:
+    """Return the weight of each of so many numbers in their mean."""
+    return np.full(num_ids, 1 / num_ids, dtype=np.float32)

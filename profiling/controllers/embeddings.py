@@ -1,6 +1,6 @@
 """What the model's own first layers say of a request, as one vector."""
 
-# Shape suffixes: B = requests, S = ids of the prompt, C = crops, T = vision tokens of a crop, D = width.
+# Shape suffixes: B = requests, S = ids of the prompt, C = crops, T = vision tokens of a crop, N = C * T, D = width.
 
 from torch import Tensor
 
@@ -43,6 +43,6 @@ def vision_embedding(inputs: ModelInputs, vision_tokens_BCTD: Tensor) -> Tensor:
         ``(requests, width)`` float32.
     """
     assert inputs.token_index is not None, "a request with vision tokens has their places"
-    is_kept = inputs.token_index >= 0
-    shown = vision_tokens_BCTD.float() * is_kept[..., None]
-    return shown.sum(dim=(1, 2)) / is_kept.sum(dim=(1, 2))[:, None].clamp(min=1)
+    is_kept_BN = (inputs.token_index >= 0).flatten(1).float()
+    shown_B1D = is_kept_BN[:, None] @ vision_tokens_BCTD.flatten(1, 2).float()
+    return shown_B1D[:, 0] / is_kept_BN.sum(dim=1, keepdim=True).clamp(min=1)

@@ -16,22 +16,42 @@ from models.controllers.prompt_memory import TierPrompts
 from profiling.controllers.outcomes import Array, Codes, Mask, Outcomes
 
 QUESTION_KINDS: Final = {
-    "asks_how_many": r"\bhow many\b|\bnumber of\b|\bcount\b",
-    "asks_color": r"\bcolou?r",
-    "asks_text": r"\b(?:say|says|said|read|reads|written|word|words|text|title|name|letters?|digits?|signs?)\b",
-    "asks_yes_or_no": r"^\s*(?:is|are|was|were|do|does|did|can|could|has|have|will|would|should)\b",
-    "asks_where": r"\bwhere\b|\b(?:left|right|above|below|behind|between|next to|closest)\b",
-    "asks_why_or_how": r"\bwhy\b|\bhow (?!many\b)",
-    "asks_what": r"\bwhat\b",
-    "asks_which": r"\bwhich\b",
-    "asks_who": r"\bwho(?:se)?\b",
-    "asks_when": r"\bwhen\b|\byear\b|\bdate\b|\btime\b",
-    "asks_to_describe": r"\bdescribe\b|\bcaption\b",
-    "has_number": r"\d",
+    "asks_how_many": ("how many", "number of", "count"),
+    "asks_color": ("color", "colour"),
+    "asks_text": (
+        *("say", "says", "said", "read", "reads", "written", "word", "words", "text", "title", "name"),
+        *("letter", "letters", "digit", "digits", "sign", "signs"),
+    ),
+    "asks_yes_or_no": (
+        *("is", "are", "was", "were", "do", "does", "did", "has", "have"),
+        *("can", "could", "will", "would", "should"),
+    ),
+    "asks_where": ("where", "left", "right", "above", "below", "behind", "between", "next to", "closest"),
+    "asks_why_or_how": ("why", "how "),
+    "asks_what": ("what",),
+    "asks_which": ("which",),
+    "asks_who": ("who", "whose"),
+    "asks_when": ("when", "year", "date", "time"),
+    "asks_to_describe": ("describe", "caption"),
+    "has_number": tuple("0123456789"),
 }
-"""What a question asks by its words; a question may be of several kinds or of none. The patterns ignore case."""
+"""What a question asks, and the phrases that tell it; a question may be of several kinds or of none.
 
-_PATTERNS: Final = [re.compile(pattern, re.IGNORECASE) for pattern in QUESTION_KINDS.values()]
+Yes or no is told by the first phrase alone.
+"""
+
+_KINDS: Final = list(QUESTION_KINDS)
+_YES_OR_NO: Final = _KINDS.index("asks_yes_or_no")
+_BEGINS_YES_OR_NO: Final = frozenset(QUESTION_KINDS["asks_yes_or_no"])
+_PLACE_OF: Final = {
+    phrase: _KINDS.index(kind)
+    for kind, phrases in QUESTION_KINDS.items()
+    if kind != "asks_yes_or_no"
+    for phrase in phrases
+}
+# A phrase is a word or a digit, but for these: two words that say more than one; "how" with the space behind it, since
+# alone it asks nothing; and of a word such as "colours" what it begins with.
+_PHRASE: Final = re.compile(r"how many\b|how |number of\b|next to\b|colou?r|\d|[^\W\d]+")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,29 +104,40 @@ def free_feature_names(tiers: Sequence[str]) -> list[str]:
     ]
 
 
-def free_features(
-    *, image_width: float, image_height: float, vision_tokens_T: Sequence[float], text_tokens: float, question: str
-) -> list[float]:
-    """Describe a request by what is known without running anything. The dataset is not told.
+def size_features(*, image_width: float, image_height: float, vision_tokens_T: Sequence[float]) -> list[float]:
+    """Return those of ``free_features`` that follow from a picture's size.
 
     Args:
         image_width: Pixels.
         image_height: Pixels.
-        vision_tokens_T: Of each tier: they follow from the image's size, see ``models.tiling.image_layout``.
+        vision_tokens_T: Of each tier: they follow from the size, see ``models.tiling.image_layout``.
+    """
+    return [
+        log2(image_width * image_height),
+        log2(image_width / image_height),
+        *(log2(count + 1) for count in vision_tokens_T),
+    ]
+
+
+def free_features(of_size: Sequence[float], *, text_tokens: float, question: str) -> list[float]:
+    """Describe a request by what is known without running anything. The dataset is not told.
+
+    Args:
+        of_size: What ``size_features`` says of its picture.
         text_tokens: Ids at the first tier that are no vision tokens.
         question: The question.
 
     Returns:
         Numbers in the order of ``free_feature_names``, not standardised.
     """
-    return [
-        log2(image_width * image_height),
-        log2(image_width / image_height),
-        *(log2(count + 1) for count in vision_tokens_T),
-        log2(text_tokens + 1),
-        log2(len(question.split()) + 1),
-        *(float(pattern.search(question) is not None) for pattern in _PATTERNS),
-    ]
+    phrases = _PHRASE.findall(question.lower())
+    is_of_kind = [0.0] * len(_KINDS)
+    for phrase in phrases:
+        if phrase in _PLACE_OF:
+            is_of_kind[_PLACE_OF[phrase]] = 1.0
+    if phrases and phrases[0] in _BEGINS_YES_OR_NO:
+        is_of_kind[_YES_OR_NO] = 1.0
+    return [*of_size, log2(text_tokens + 1), log2(len(question.split()) + 1), *is_of_kind]
 
 
 def free_features_of(outcomes: Outcomes) -> Array:
@@ -137,7 +168,9 @@ def free_features_of(outcomes: Outcomes) -> Array:
     )
     described = [
         free_features(
-            image_width=width, image_height=height, vision_tokens_T=counts, text_tokens=text_tokens, question=question
+            size_features(image_width=width, image_height=height, vision_tokens_T=counts),
+            text_tokens=text_tokens,
+            question=question,
         )
         for width, height, counts, text_tokens, question in rows
     ]

@@ -94,6 +94,12 @@ def test_it_reads_what_the_controller_reads(kind: str, reads: list[FeatureKind])
     assert_same(kind, reads)
 
 
+def test_settings_of_a_tier_are_exactly_alike_where_only_the_tier_is_decided() -> None:
+    before, _ = frozen_answers(controller("two_stage", ["free"]).frozen())
+    by_tier = before.unflatten(1, (len(GRID.tiers), -1))
+    assert torch.equal(by_tier, by_tier[:, :, :1].expand_as(by_tier))
+
+
 def test_what_is_learned_later_does_not_show() -> None:
     module = controller("two_stage", ["free"])
     frozen = module.frozen()

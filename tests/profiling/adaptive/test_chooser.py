@@ -171,6 +171,14 @@ def test_runners_up_are_feasible_and_best_first() -> None:
     assert chooser.before_image(KNOWN, budget_ms=5.0, elapsed_ms=0.0).runners_up() == []
 
 
+@pytest.mark.parametrize("checks_time", [True, False])
+def test_runners_up_of_the_second_decision_are_of_its_tier(checks_time: bool) -> None:
+    chooser = Chooser(Likes(asks_again=True), table(), stops_at_deadline=True, checks_time=checks_time)
+    first = chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)
+    second = chooser.after_image(first, PICTURE, remaining_ms=90.0)
+    assert (second.setting, second.runners_up()) == (4, [5])
+
+
 def test_a_token_is_bounded_by_kappa() -> None:
     chooser = Chooser(Likes(), table(kappa=1.5), stops_at_deadline=True)
     assert chooser.token_bound_ms(chooser.before_image(KNOWN, budget_ms=100.0, elapsed_ms=0.0)) == 6.0

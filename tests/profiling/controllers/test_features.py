@@ -8,6 +8,7 @@ from profiling.controllers.features import (
     free_feature_names,
     free_features,
     free_features_of,
+    size_features,
     without_embeddings,
 )
 from profiling.controllers.outcomes import outcomes_of
@@ -16,9 +17,9 @@ from tests.controller_world import world, world_rows, world_table
 TIERS = ("low", "high")
 
 
-def described(question: str, **changes: float) -> dict[str, float]:
-    size = {"image_width": 64.0, "image_height": 32.0, **changes}
-    values = free_features(**size, vision_tokens_T=[3.0, 7.0], text_tokens=15.0, question=question)
+def described(question: str) -> dict[str, float]:
+    of_size = size_features(image_width=64.0, image_height=32.0, vision_tokens_T=[3.0, 7.0])
+    values = free_features(of_size, text_tokens=15.0, question=question)
     return dict(zip(free_feature_names(TIERS), values, strict=True))
 
 
@@ -45,6 +46,17 @@ def test_what_costs_nothing_is_described_in_numbers() -> None:
         ("this is a cat", set()),
         ("Why is he happy, and how did it come?", {"asks_why_or_how"}),
         ("Who is left of number 7?", {"asks_who", "asks_where", "has_number"}),
+        ("NUMBER OF DOGS", {"asks_how_many"}),
+        ("show many numbers of words, how", {"asks_text"}),
+        ("how the many", {"asks_why_or_how"}),
+        ("how manyfold", {"asks_why_or_how"}),
+        ("colours and Coloring, not discolored", {"asks_color"}),
+        ("what's next to the house", {"asks_what", "asks_where"}),
+        ("nextto", set()),
+        ("  does it", {"asks_yes_or_no"}),
+        ("in 1984", {"has_number"}),
+        ("route66", {"has_number"}),
+        ("Signs, letters; whose?", {"asks_text", "asks_who"}),
         ("", set()),
     ],
 )
