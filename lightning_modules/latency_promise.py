@@ -89,11 +89,12 @@ def recalibrate(
     output: Path,
     *,
     n: int = 100,
+    controller: str | None = None,
     budgets_ms: list[float] | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     num_threads: int | None = None,
 ) -> None:
-    """Renew a promise on a device that has become slower or faster, from a few requests.
+    """Renew a promise on a device that has become slower or faster, or for another controller, from a few requests.
 
     Expected times are scaled by what the requests take now, and the controller is told budgets as they would be on its
     own device; then margins are found anew, on the same terms. The same command goes on where it stopped, as
@@ -104,6 +105,7 @@ def recalibrate(
         questions: What to run; the part ``calibration``.
         output: A ``.json`` file; replaced if it exists.
         n: Requests of each budget and margin.
+        controller: Whose promise it will be, see the policy's ``controller``; that of the promise if null.
         budgets_ms: The budgets; those of the promise if null.
         device: Where to run.
         num_threads: Threads of torch; its own choice if null.
@@ -121,6 +123,8 @@ def recalibrate(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     source = PolicySource.of_promise(old, where=str(promise))
+    if controller is not None:
+        source = replace(source, controller=controller)
     loaded = replace(replace(source, promise=str(promise)).load(), promise=None, source=source)
     loaded.molmo.to(device)
     chosen = in_random_order(asked, seed=source.seed)[:n]
@@ -138,7 +142,7 @@ def _find(
     console, server = Console(), policy.server()
     environment = policy.environment(server.engine_name)
     server.warm_up(BudgetedRequest(question=questions[0], budget_ms=terms.budgets_ms[-1]))
-    with progress_bar(console) as progress:
+    with progress_bar(console, times_steps=True) as progress:
         most = len(questions) * len(terms.budgets_ms) * len(terms.margins)
         task = progress.add_task("running (at most)", total=most)
         serve = _journaled(server, output, {**run, "environment": environment.model_dump(mode="json")})

@@ -14,6 +14,20 @@ from rich.progress import (
 )
 
 _LINE_EVERY_S: Final = 30.0
+_DRAW_EVERY_S: Final = 0.1
+
+
+class _Steps(Progress):
+    """A bar that is drawn when a step is done and never while one runs."""
+
+    _last_drawn_s = 0.0
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Move a task on, and draw the bar if it is time for it."""
+        super().advance(task_id, advance)
+        if self.get_time() - self._last_drawn_s >= _DRAW_EVERY_S:
+            self._last_drawn_s = self.get_time()
+            self.refresh()
 
 
 class _Lines(Progress):
@@ -34,9 +48,14 @@ class _Lines(Progress):
             self.console.print(self.make_tasks_table([task for task in self.tasks if task.id == task_id]))
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a bar with counts, time passed and time left; where the console is no terminal, lines now and then."""
-    kind = Progress if console.is_terminal else _Lines
+def progress_bar(console: Console, *, times_steps: bool = False) -> Progress:
+    """Return a bar with counts, time passed and time left; where the console is no terminal, lines now and then.
+
+    Args:
+        console: Where to draw.
+        times_steps: Whether this process times the steps: a thread that draws would break into them.
+    """
+    kind = _Lines if not console.is_terminal else _Steps if times_steps else Progress
     return kind(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,4 +64,5 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        auto_refresh=not times_steps,
     )

@@ -104,7 +104,7 @@ def _measure(benchmark: Benchmark, log: BenchLog, device: str, console: Console)
     runner = CellRunner(benchmark, model, {name: CONTESTANTS[name](model) for name in used})
     # A cell's warm-up counts as one step, and so does each of its rounds.
     steps = {cell: benchmark.plans()[cell.stage].rounds + 1 for cell in cells}
-    with progress_bar(console) as progress:
+    with progress_bar(console, times_steps=True) as progress:
         done = sum(steps[cell] for cell in log.cells)
         task = progress.add_task("measuring", total=sum(steps.values()), completed=done)
         for cell in left:

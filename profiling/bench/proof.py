@@ -168,7 +168,7 @@ def _checked(proof: Proof, device: str, num_threads: int | None) -> MolmoConfig:
 def _measure(proof: Proof, settings: Sequence[KnobSetting], device: str, console: Console) -> dict[str, Any]:
     """Measure part by part; return everything but the verdict as plain values."""
     num_steps = 2 + proof.switching.repeats + proof.soak.num_requests + len(settings) * len(proof.parity.prompt_tokens)
-    with progress_bar(console) as progress:
+    with progress_bar(console, times_steps=True) as progress:
         task = progress.add_task("warm-up", total=num_steps)
 
         def advance() -> None:

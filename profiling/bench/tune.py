@@ -86,7 +86,7 @@ def tune_engine(tuning: Tuning, output_dir: Path) -> None:
     kernels: tuple[Kernel, ...] = tuning.kernels or tuple(CANDIDATES)
     timer = StepTimer(model, tuning, CudaGraphs(torch.device("cuda")))
     best, tried = Tiles(), {}
-    with progress_bar(console) as progress:
+    with progress_bar(console, times_steps=True) as progress:
         task = progress.add_task("tuning", total=sum(len(list(changes(kernel))) for kernel in kernels))
         for kernel in kernels:
             progress.update(task, description=kernel)
