@@ -9,6 +9,7 @@ import pytest
 import main
 from lightning_modules.finished_policy import PolicySource
 from profiling.adaptive.server import Server
+from profiling.promises.digests import file_digest
 from profiling.promises.promise import read_promise
 from tests.adaptive_world import PROFILE, SNAPSHOT, write_controller, write_world_of_small_model
 
@@ -161,6 +162,17 @@ def test_a_promise_is_renewed_for_other_budgets() -> None:
     assert [budget.budget_ms for budget in read_promise(Path("new.json")).budgets] == [3e6]
     with pytest.raises(ValueError, match="budget"):
         renew("--budgets_ms", "[-1]")
+
+
+def test_a_promise_of_one_controller_becomes_one_of_another() -> None:
+    calibrate()
+    controller = write_controller("supervised")
+    renew("--controller", controller)
+    old, new = read_promise(PROMISE), read_promise(Path("new.json"))
+    assert new.policy == {**old.policy, "controller": controller}
+    assert new.digests["controller"] == file_digest(controller)
+    with pytest.raises(ValueError, match="nowhere.ckpt"):
+        renew("--controller", "nowhere.ckpt")
 
 
 def test_a_renewal_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
