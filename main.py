@@ -12,6 +12,7 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch.optim import Optimizer
@@ -135,7 +136,11 @@ class PunctualCLI(LightningCLI):
             torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        """Add the observers to the Trainer's callbacks."""
+        """Add the observers to the Trainer's callbacks; leave a config's bar out where no bar is wanted."""
+        arguments = self._get(self.config_init, "trainer", default={})
+        if arguments.get("enable_progress_bar") is False:  # Lightning would call that a contradiction
+            given = arguments.get("callbacks") or []
+            arguments["callbacks"] = [callback for callback in given if not isinstance(callback, ProgressBar)]
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.extend(self._get(self.config_init, "observers"))
         return cast("Trainer", trainer)

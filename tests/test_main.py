@@ -44,15 +44,8 @@ def small_data() -> list[str]:
     ]
 
 
-def _quiet(arguments: list[str]) -> list[str]:
-    # A progress bar among the callbacks contradicts a disabled one.
-    callbacks = yaml.safe_load((ROOT / "configs" / "trainer" / "cpu.yaml").read_text())["callbacks"]
-    kept = [callback for callback in callbacks if callback["class_path"] != "RichProgressBar"]
-    return [*arguments, f"--trainer.callbacks={json.dumps(kept)}"]
-
-
 def _fit(arguments: list[str], *more: str) -> None:
-    main.cli_main(["fit", "--config", DEFAULT, *_quiet(arguments), *more])
+    main.cli_main(["fit", "--config", DEFAULT, *arguments, *more])
 
 
 def _logged_keys(folder: Path) -> set[str]:
@@ -95,7 +88,7 @@ def test_a_checkpoint_is_validated_tested_and_predicted_with(small_data: list[st
     # Sizes come from the checkpoint, so the commands after the fit need not repeat them.
     _fit(small_data, "--model.init_args.hidden_dim=30")
     checkpoint = "runs/version_0/checkpoints/best.ckpt"
-    common = ["--config", DEFAULT, *_quiet(small_data), "--ckpt_path", checkpoint]
+    common = ["--config", DEFAULT, *small_data, "--ckpt_path", checkpoint]
     for command in ("validate", "test"):
         main.cli_main([command, *common, "--verbose=false"])
     cli = main.cli_main(["predict", *common, "--return_predictions=true"])
@@ -298,7 +291,7 @@ def test_two_processes_give_the_metrics_of_one(small_data: list[str]) -> None:
         sys.executable,
         str(ROOT / "main.py"),
         "fit",
-        *("--config", DEFAULT, *_quiet(small_data)),
+        *("--config", DEFAULT, *small_data),
         "--model.init_args.loss=mse",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

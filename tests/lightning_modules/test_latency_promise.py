@@ -171,7 +171,7 @@ def test_a_promise_of_one_controller_becomes_one_of_another() -> None:
     old, new = read_promise(PROMISE), read_promise(Path("new.json"))
     assert new.policy == {**old.policy, "controller": controller}
     assert new.digests["controller"] == file_digest(controller)
-    with pytest.raises(ValueError, match="nowhere.ckpt"):
+    with pytest.raises(ValueError, match=r"nowhere\.ckpt"):
         renew("--controller", "nowhere.ckpt")
 
 
