@@ -110,10 +110,10 @@ def compare_controllers(
     if processes < 1:
         raise ValueError(f"processes: must be 1 or more, got {processes}")
     console = Console()
-    wanted = [
+    wanted = [  # each recipe once before any twice: what is wrong with one is known early
         _Wanted(recipe.name, (*recipe.configs, *shared), number, fits_dir / recipe.name / f"seed_{number}.json")
-        for recipe in recipes
         for number in seeds
+        for recipe in recipes
     ]
     with _quiet(), progress_bar(console) as progress:
         task = progress.add_task("fitting", total=len(wanted))
