@@ -11,7 +11,7 @@ from lightning_modules.deciders import load_decider
 from lightning_modules.llm_based_controller import LLMBasedControllerModule
 from models.checkpoint import load_molmo, read_hf_config, snapshot_directory
 from models.controllers import RequestDecider
-from models.engine import EngineName, make_engine
+from models.engine import Engine, EngineName, make_engine
 from models.knobs import KnobGrid, Tiling, own_grid
 from models.molmo import Molmo
 from models.processor import MolmoProcessor
@@ -251,11 +251,19 @@ class FinishedPolicy:
             return None
         return full_setting(self.decider.grid, self.environment(engine))
 
-    def server(self) -> Server:
-        """Make what answers requests, once the model is on its device."""
+    def engine(self) -> Engine:
+        """Make what runs the model, once that is on its device."""
+        return make_engine(self.source.engine, self.molmo)
+
+    def server(self, engine: Engine | None = None) -> Server:
+        """Make what answers requests, once the model is on its device.
+
+        Args:
+            engine: Of this model; one of its own if ``None``.
+        """
         source, device = self.source, self.device
         tokenizer, special_tokens = load_tokenizer(snapshot_directory(source.snapshot))
-        engine = make_engine(source.engine, self.molmo)
+        engine = engine or self.engine()
         if engine.name == "graph" and self.decider.first_blocks is not None:
             _log.warning("engine: graph runs the first blocks twice, since it cannot go on from those that decide")
         return Server(

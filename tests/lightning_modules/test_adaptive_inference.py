@@ -11,7 +11,9 @@ from PIL import Image
 import main
 from lightning_modules.adaptive_inference import AdaptiveInferenceModule
 from lightning_modules.finished_policy import PolicySource
+from lightning_modules.policy_run import PolicyRun
 from profiling.adaptive.pace import Pace
+from profiling.adaptive.served import Served
 from profiling.adaptive.server import Server
 from profiling.controllers.outcomes import read_outcomes
 from profiling.promises.drift import DriftAlarm
@@ -44,6 +46,9 @@ def run(*words: str, controller: str = "full", promise: str = "null") -> Any:
     }
     named = [word for pair in arguments.items() for word in pair]
     return main.cli_main(["test", "--config", CONFIG, *named, *words])
+
+
+PLACES = {"policy": OUT, "cheap": OUT / "cheap", "patient": OUT / "patient"}
 
 
 def rows() -> pd.DataFrame:
@@ -221,7 +226,7 @@ def test_references_are_looked_up_once_a_run(monkeypatch: pytest.MonkeyPatch) ->
         calls.append(budgets_ms)
         return {}
 
-    monkeypatch.setattr("lightning_modules.adaptive_inference.reference_goodputs", counted)
+    monkeypatch.setattr("lightning_modules.policy_run.reference_goodputs", counted)
     run()
     assert calls == [[40.0, 1e6]]
 
@@ -231,6 +236,62 @@ def test_too_few_samples_to_bound_any_time_are_refused() -> None:
     with pytest.raises(ValueError, match=r"profile: part calibration: 19 or more samples .* has more than 18"):
         run()
     run("--model.init_args.checks_time", "false")  # needs no bound
+
+
+RIVALS = "{cheap: {controller: cheapest}, patient: {stops_at_deadline: false, online_margin: true}}"
+
+
+def test_rivals_answer_each_request_in_turn_with_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[tuple[Any, str]] = []
+    take = PolicyRun.take
+
+    def noted(self: PolicyRun, request: Any, image: Any) -> Served:
+        turns.append((request.key, self.output_dir.name))
+        return take(self, request, image)
+
+    monkeypatch.setattr(PolicyRun, "take", noted)
+    run("--model.init_args.rivals", RIVALS, controller="low/1/2")
+    folders = [OUT.name, "cheap", "patient"]
+    assert len(turns) == 8 * 3
+    for number in range(8):
+        group = turns[3 * number : 3 * number + 3]
+        first = number % 3
+        assert [folder for _, folder in group] == [*folders[first:], *folders[:first]]
+        assert len({key for key, _ in group}) == 1
+    found = {name: pd.read_parquet(folder / "requests.parquet") for name, folder in PLACES.items()}
+    assert {len(rows) for rows in found.values()} == {8}
+    assert set(found["policy"].top_k) == {1}
+    assert not found["patient"].is_truncated.any()
+    comparison = json.loads((OUT / "comparison" / "comparison.json").read_text())
+    assert [each["name"] for each in comparison["runs"]] == ["low/1/2", "cheap", "patient"]
+    before = {place: (place / "requests.jsonl").stat().st_mtime_ns for place in PLACES.values()}
+    run("--model.init_args.rivals", RIVALS, controller="low/1/2")  # everything is there
+    assert before == {place: (place / "requests.jsonl").stat().st_mtime_ns for place in PLACES.values()}
+    with pytest.raises(ValueError, match=r"rivals.* this one has None; .* --model.init_args.output_dir"):
+        run(controller="low/1/2")
+
+
+def test_rivals_share_the_weights() -> None:
+    module = AdaptiveInferenceModule(
+        str(OUT), snapshot=SNAPSHOT, controller="full", profile=[PROFILE], rivals={"cheap": {"controller": "cheapest"}}
+    )
+    module.configure_model()
+    assert module._others["cheap"].molmo is module.molmo
+    assert module._others["cheap"].source.controller == "cheapest"
+
+
+@pytest.mark.parametrize(
+    ("rivals", "message"),
+    [
+        ("{comparison: {controller: cheapest}}", "rivals: 'comparison': must be the name of a folder"),
+        ("{full: {controller: cheapest}}", "rivals: 'full': must be the name of a folder, neither 'full' nor"),
+        ("{../away: {controller: cheapest}}", "must be the name of a folder"),
+        ("{half: {dtype: bfloat16}}", "rivals: half: dtype: must be one of checks_time, controller, "),
+    ],
+)
+def test_a_rival_that_cannot_be_one_is_told(rivals: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run("--model.init_args.rivals", rivals)
 
 
 def test_where_nothing_is_promised_the_safest_margin_is_kept_back_and_may_follow_what_happens() -> None:
