@@ -20,7 +20,7 @@ from models.controllers.request_decider import Vector
 from models.controllers.trunk import Trunk
 from models.knobs import KnobGrid
 
-_MADE_1_BY_GELU: Final = 1.1444507183528787
+_MADE_1_BY_GELU: Final = 1.1444507183528787  # x * ndtr(x) is 1
 
 
 class FrozenNetwork:
