@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+import main
 from models.knobs import spread_grid
+from models.weights_digest import weights_digest
 from profiling.controllers.outcomes import read_outcomes
+from profiling.promises.digests import file_digest, profiles_digest
 from profiling.promises.guarantee import Level
 from profiling.promises.latency_table import fit_latency_table
 from profiling.promises.promise import BudgetPromise, Promise, Terms, data_hash, read_promise
@@ -12,6 +15,7 @@ from profiling.schema import Environment
 from tests.controller_world import write_world
 
 FILE = Path("promise.json")
+ROOT = Path(main.__file__).parent
 
 
 def promise() -> Promise:
@@ -109,3 +113,13 @@ def test_other_files_are_refused() -> None:
     FILE.write_text(FILE.read_text().replace('"schema_version": 1', '"schema_version": 9'))
     with pytest.raises(ValueError, match="schema_version: must be 1, got 9"):
         read_promise(FILE)
+
+
+@pytest.mark.parametrize("name", ["nano_cpu_end_to_end", "nano_h200"])
+def test_promises_that_ship_are_of_the_files_that_ship(name: str) -> None:
+    shipped = read_promise(ROOT / "assets" / "promises" / f"{name}.json")
+    policy, digests = shipped.policy, shipped.digests
+    assert digests["controller"] == file_digest(ROOT / policy["controller"])
+    assert digests["weights"] == weights_digest(ROOT / policy["snapshot"])
+    assert digests["profile"] == profiles_digest([str(ROOT / pattern) for pattern in policy["profile"]])
+    assert all(shipped.is_promised(budget.budget_ms) for budget in shipped.budgets)
