@@ -34,7 +34,7 @@ test: $(INSTALLED)
 	@echo "==> tests"
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=4
 	@echo "==> notebooks"
-	OMP_NUM_THREADS=1 $(BIN)/pytest --nbmake notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --nbmake notebooks
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
