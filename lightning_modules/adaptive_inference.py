@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from lightning import LightningModule
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from lightning_modules.finished_policy import FinishedPolicy, PolicySource
@@ -138,13 +139,20 @@ class AdaptiveInferenceModule(LightningModule):
 
 
 def _check_rivals(rivals: Mapping[str, Mapping[str, Any]], *, name: str) -> None:
-    known = {field.name for field in fields(PolicySource)} - set(_OF_THE_MODEL) | {_ONLINE_MARGIN}
+    types = get_type_hints(PolicySource) | {_ONLINE_MARGIN: bool}
+    known = set(types) - set(_OF_THE_MODEL)
     for rival, changes in rivals.items():
         if rival in (name, _COMPARISON, "", ".", "..") or Path(rival).name != rival:
             raise ValueError(f"rivals: {rival!r}: must be the name of a folder, neither {name!r} nor {_COMPARISON!r}")
         strangers = sorted(set(changes) - known)
         if strangers:
             raise ValueError(f"rivals: {rival}: {strangers[0]}: must be one of {', '.join(sorted(known))}")
+        for argument, value in changes.items():
+            try:
+                TypeAdapter(types[argument]).validate_python(value, strict=True)
+            except ValidationError as err:
+                wrong = err.errors()[0]["msg"]
+                raise ValueError(f"rivals: {rival}: {argument}: {wrong}, got {value!r}") from err
 
 
 def _distinguished(source: PolicySource, changes: Mapping[str, Any]) -> PolicySource:

@@ -287,6 +287,8 @@ def test_rivals_share_the_weights() -> None:
         ("{full: {controller: cheapest}}", "rivals: 'full': must be the name of a folder, neither 'full' nor"),
         ("{../away: {controller: cheapest}}", "must be the name of a folder"),
         ("{half: {dtype: bfloat16}}", "rivals: half: dtype: must be one of checks_time, controller, "),
+        ("{bold: {checks_time: perhaps}}", "rivals: bold: checks_time: .* valid boolean, got 'perhaps'"),
+        ("{lone: {profile: x.parquet}}", "rivals: lone: profile: .* valid list, got 'x.parquet'"),
     ],
 )
 def test_a_rival_that_cannot_be_one_is_told(rivals: str, message: str) -> None:

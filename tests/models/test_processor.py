@@ -59,6 +59,23 @@ def test_question_and_image_give_the_inputs_of_the_reference(
     _assert_same(inputs, golden_inputs(variant, name))
 
 
+def test_what_is_kept_of_one_size_is_not_taken_for_another(processor: MolmoProcessor, variant: str) -> None:
+    for name in [*IMAGE_CASES, *IMAGE_CASES]:
+        meta = golden_case(variant, name).meta
+        _assert_same(processor(meta["prompt"], golden_image(meta["image"])), golden_inputs(variant, name))
+
+
+def test_what_inference_has_kept_can_be_trained_with(processor: MolmoProcessor, variant: str) -> None:
+    meta = golden_case(variant, IMAGE_CASES[0]).meta
+    with torch.inference_mode():
+        processor(meta["prompt"], golden_image(meta["image"]))
+    inputs = processor(meta["prompt"], golden_image(meta["image"]))
+    assert inputs.crops is not None
+    assert inputs.patch_mask is not None
+    assert inputs.token_index is not None
+    assert not any(tensor.is_inference() for tensor in (inputs.crops, inputs.patch_mask, inputs.token_index))
+
+
 def test_question_alone_gives_the_inputs_of_the_reference(processor: MolmoProcessor, variant: str) -> None:
     inputs = processor("t11 t12 t13 t14 t55 t56 t57")
     assert torch.equal(inputs.input_ids, golden_inputs(variant, "text_only").input_ids)
