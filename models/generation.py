@@ -96,7 +96,7 @@ def glance_at(model: Molmo, overview: Overview, *, engine: Engine | None = None)
     """
     engine = engine or EagerEngine(model)
     with engine.request(model.full_setting, batch_size=1, capacity=1) as request:
-        return model.glance(overview.crop[None], overview.patch_mask[None], path=request.image_path)
+        return model.glance(overview.crop[None], overview.patch_mask[None], vision=request.vision)
 
 
 @torch.inference_mode()
@@ -118,7 +118,7 @@ def encode_images(
     """
     engine = engine or EagerEngine(model)
     with engine.request(model.full_setting, batch_size=len(inputs.input_ids), capacity=1) as request:
-        return model.encode_images(inputs, path=request.image_path, glance=glance)
+        return model.encode_images(inputs, vision=request.vision, glance=glance)
 
 
 @torch.inference_mode()
@@ -173,7 +173,7 @@ def generate(
     capacity = prompt_length + max_new_tokens
     with engine.request(setting, batch_size=batch, capacity=capacity) as request, stage(TOTAL):
         if vision_tokens is None and begun is None:
-            vision_tokens = model.encode_images(inputs, path=request.image_path)
+            vision_tokens = model.encode_images(inputs, vision=request.vision)
         with stage(PREFILL):
             x_BSD = model.embed(inputs, vision_tokens) if begun is None else begun.embedded
             request.prefill(inputs, x_BSD, begun)

@@ -34,7 +34,7 @@ class Glance(NamedTuple):
     tokens: Tensor
 
 
-class ImagePath(NamedTuple):
+class VisionModules(NamedTuple):
     """What turns crops into vision tokens: the model's own modules, or other ways to run them.
 
     Args:
@@ -73,9 +73,9 @@ class Molmo(nn.Module):
         )
 
     @property
-    def image_path(self) -> ImagePath:
+    def vision(self) -> VisionModules:
         """The modules that images go through."""
-        return ImagePath(self.vision_encoder, self.connector)
+        return VisionModules(self.vision_encoder, self.connector)
 
     def checked(self, setting: KnobSetting | None) -> KnobSetting:
         """Return the setting to run with, the full one if none is given.
@@ -93,35 +93,35 @@ class Molmo(nn.Module):
         crops_BPD: Tensor,
         patch_mask_BP: Tensor,
         *,
-        path: ImagePath | None = None,
+        vision: VisionModules | None = None,
     ) -> Glance:
         """Encode the overviews of a batch alone.
 
         Args:
             crops_BPD: ``(batch, patches, patch_dim)``: the overviews.
             patch_mask_BP: ``(batch, patches)``: share of each patch that shows the image.
-            path: Another way to run the modules; they themselves if ``None``.
+            vision: Another way to run the modules; they themselves if ``None``.
         """
-        path = path or self.image_path
+        vision = vision or self.vision
         # An engine overwrites its memory when it encodes the other crops.
         with stage(VISION_ENCODER):
-            features_BPF = path.vision_encoder(crops_BPD).clone()
+            features_BPF = vision.vision_encoder(crops_BPD).clone()
         with stage(PROJECTOR):
-            tokens_BTD = path.connector(features_BPF, patch_mask_BP).clone()
+            tokens_BTD = vision.connector(features_BPF, patch_mask_BP).clone()
         return Glance(features_BPF, tokens_BTD)
 
     def encode_images(
         self,
         inputs: ModelInputs,
         *,
-        path: ImagePath | None = None,
+        vision: VisionModules | None = None,
         glance: Glance | None = None,
     ) -> Tensor | None:
         """Turn the crops of a batch into vision tokens.
 
         Args:
             inputs: The batch.
-            path: Another way to run the modules, into memory that the next call overwrites; they themselves if
+            vision: Another way to run the modules, into memory that the next call overwrites; they themselves if
                 ``None``.
             glance: What ``glance`` made of the overviews; they are then not encoded again.
 
@@ -130,14 +130,14 @@ class Molmo(nn.Module):
         """
         if inputs.crops is None or inputs.patch_mask is None:
             return None
-        path = path or self.image_path
+        vision = vision or self.vision
         batch, num_crops = inputs.crops.shape[:2]
         with stage(VISION_ENCODER):
-            features_NPF = _all_features(path.vision_encoder, inputs.crops, glance)
+            features_NPF = _all_features(vision.vision_encoder, inputs.crops, glance)
             if batch > 1:  # a single request has no padding crops
                 features_NPF = features_NPF * is_crop(inputs.crops).flatten()[:, None, None]
         with stage(PROJECTOR):
-            tokens_NTD = path.connector(features_NPF, inputs.patch_mask.flatten(0, 1))
+            tokens_NTD = vision.connector(features_NPF, inputs.patch_mask.flatten(0, 1))
         return tokens_NTD.view(batch, num_crops, *tokens_NTD.shape[1:])
 
     def embed(self, inputs: ModelInputs, vision_tokens_BCTD: Tensor | None) -> Tensor:

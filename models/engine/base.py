@@ -9,7 +9,7 @@ from torch import Tensor
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
-from models.molmo import ImagePath
+from models.molmo import VisionModules
 
 EngineName = Literal["eager", "compiled", "graph"]
 
@@ -36,7 +36,7 @@ class EngineRequest(Protocol):
         """Whether a step costs the host so little that it may start before a stop token is looked for."""
 
     @property
-    def image_path(self) -> ImagePath:
+    def vision(self) -> VisionModules:
         """What turns crops into vision tokens, in memory that the next call may overwrite."""
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:

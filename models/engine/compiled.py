@@ -47,7 +47,7 @@ class CompiledEngine:
         self._model = model
         self._run_block = CompiledBlock(backend)
         encode = partial(model.vision_encoder, run_block=_compile(VisionBlock.forward, backend))
-        self._image_path = model.image_path._replace(vision_encoder=encode)
+        self._vision = model.vision._replace(vision_encoder=encode)
 
     @torch.inference_mode()
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
@@ -61,7 +61,7 @@ class CompiledEngine:
                     request.prefill(prompt, self._model.embed(prompt, None))
                     request.step(request.likeliest)
         for num_crops in _CROPS:
-            self._image_path.vision_encoder(
+            self._vision.vision_encoder(
                 weight.new_zeros(num_crops, self._model.config.num_patches, self._model.config.patch_dim)
             )
 
@@ -77,7 +77,7 @@ class CompiledEngine:
     def request(self, setting: KnobSetting, *, batch_size: int, capacity: int) -> Iterator[EagerRequest]:
         """Allocate a cache of just that size."""
         cache = allocate_cache(self._model, setting, batch_size=batch_size, capacity=capacity)
-        yield EagerRequest(self._model, setting, cache, run_block=self._run_block, image_path=self._image_path)
+        yield EagerRequest(self._model, setting, cache, run_block=self._run_block, vision=self._vision)
 
 
 class CompiledBlock:

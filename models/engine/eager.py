@@ -12,7 +12,7 @@ from models.inputs import ModelInputs
 from models.knobs import KnobSetting
 from models.kv_cache import KVCache
 from models.language_model import RunBlock
-from models.molmo import ImagePath, Molmo, token_experts, token_positions
+from models.molmo import Molmo, VisionModules, token_experts, token_positions
 
 
 class EagerEngine:
@@ -45,7 +45,7 @@ class EagerRequest:
         setting: Knobs of the requests.
         cache: Memory of the requests.
         run_block: Another way to run the language model's blocks.
-        image_path: Another way to run what images go through.
+        vision: Another way to run what images go through.
     """
 
     runs_ahead: Final = False
@@ -57,13 +57,13 @@ class EagerRequest:
         cache: KVCache,
         *,
         run_block: RunBlock = nn.Module.__call__,
-        image_path: ImagePath | None = None,
+        vision: VisionModules | None = None,
     ) -> None:
         self._model = model
         self._setting = setting
         self._cache = cache
         self._run_block = run_block
-        self.image_path = image_path or model.image_path
+        self.vision = vision or model.vision
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
         """Run the prompts, or go on with them, and note where each request's next token goes."""

@@ -13,12 +13,12 @@ from models.engine.base import BegunPrefill, EngineName, EngineRequest
 from models.engine.eager import EagerEngine, allocate_cache, prefill
 from models.engine.fused_decode import FusedDecode, Workspace
 from models.engine.fused_prefill import FusedPrefill
-from models.engine.recording import Call, CudaGraphs, Record, RecordedImagePath
+from models.engine.recording import Call, CudaGraphs, Record, RecordedVision
 from models.engine.support import unsupported
 from models.engine.tiles import Tiles
 from models.inputs import ModelInputs
 from models.knobs import KnobSetting
-from models.molmo import ImagePath, Molmo
+from models.molmo import Molmo, VisionModules
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class GraphEngine:
         self._model = model
         self._eager = EagerEngine(model)
         self._record = record or CudaGraphs(model.language_model.head.weight.device)
-        self._image_path = RecordedImagePath(model, self._record)
+        self._vision = RecordedVision(model, self._record)
         self._workspace = Workspace.allocate(model, capacity=capacity, tiles=tiles)
         self._prefill = FusedPrefill(model, self._workspace, self._record)
         self._replays: dict[tuple[tuple[int, ...], tuple[int, ...]], Call] = {}
@@ -66,9 +66,9 @@ class GraphEngine:
         self._said: set[str] = set()
 
     def warm_up(self, settings: Iterable[KnobSetting]) -> None:
-        """Record settings, and the images' way for every number of crops, before they are needed."""
+        """Record settings, and what every number of crops goes through, before they are needed."""
         with self._held():
-            self._image_path.warm_up()
+            self._vision.warm_up()
             for setting in sorted(settings, key=lambda setting: setting.top_k, reverse=True):
                 self._replay(setting)
                 if self._fuses_prefill:
@@ -91,7 +91,7 @@ class GraphEngine:
                 self._model,
                 setting,
                 self._workspace,
-                image_path=self._image_path.path,
+                vision=self._vision.modules,
                 prefill=prefill,
                 replay=self._replay(setting),
             )
@@ -141,7 +141,7 @@ class GraphRequest:
         model: The model.
         setting: Knobs of the request.
         workspace: The memory.
-        image_path: The engine's.
+        vision: The engine's.
         prefill: Runs prompts; ``None`` to run them through the modules.
         replay: Runs the workspace's token.
     """
@@ -154,7 +154,7 @@ class GraphRequest:
         setting: KnobSetting,
         workspace: Workspace,
         *,
-        image_path: ImagePath,
+        vision: VisionModules,
         prefill: FusedPrefill | None,
         replay: Call,
     ) -> None:
@@ -163,7 +163,7 @@ class GraphRequest:
         self._workspace = workspace
         self._prefill = prefill
         self._replay = replay
-        self.image_path = image_path
+        self.vision = vision
 
     def prefill(self, inputs: ModelInputs, x_BSD: Tensor, begun: BegunPrefill | None = None) -> None:
         """Run all of the prompt, and put its likeliest next token where the recorded kernels look for it."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.engine.fused_vision import FusedVision
-from models.molmo import ImagePath, Molmo
+from models.molmo import Molmo, VisionModules
 
 Call = Callable[[], None]
 Record = Callable[[Call], Call]
@@ -47,8 +47,8 @@ class CudaGraphs:
         return replay
 
 
-class RecordedImagePath:
-    """The way of images through a model, fused and recorded; see ``RecordedByCrops``.
+class RecordedVision:
+    """What turns crops into vision tokens, fused and recorded; see ``RecordedByCrops``.
 
     Args:
         model: Holds the weights.
@@ -61,7 +61,7 @@ class RecordedImagePath:
         dtype = self._weight.dtype
         self._vision_encoder = RecordedByCrops(FusedVision(model.vision_encoder), record, [dtype])
         self._connector = RecordedByCrops(model.connector, record, [dtype, torch.float32])
-        self.path = ImagePath(self._vision_encoder, self._connector)
+        self.modules = VisionModules(self._vision_encoder, self._connector)
 
     def warm_up(self) -> None:
         """Record every number of crops that the released model cuts an image into, the overview alone among them."""

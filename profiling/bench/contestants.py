@@ -173,7 +173,7 @@ class Ours:
     def vision(self, num_crops: int) -> Prepared:
         """See ``Contestant``."""
         crops = draw_crops(self._model.config, num_crops, self._device)
-        encode = self._hold(self._model.full_setting, capacity=1).image_path.vision_encoder
+        encode = self._hold(self._model.full_setting, capacity=1).vision.vision_encoder
 
         @torch.inference_mode()
         def run() -> Tensor:

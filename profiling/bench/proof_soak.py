@@ -187,7 +187,7 @@ def _break_off(engine: Engine, model: Molmo, inputs: ModelInputs, request: _Requ
     """Run half of a request, then fail while the engine holds it."""
     capacity = inputs.input_ids.shape[1] + request.output_tokens
     with engine.request(request.setting, batch_size=1, capacity=capacity) as running:
-        vision_tokens = model.encode_images(inputs, path=running.image_path)
+        vision_tokens = model.encode_images(inputs, vision=running.vision)
         running.prefill(inputs, model.embed(inputs, vision_tokens))
         for _ in range(request.output_tokens // 2):
             running.step(running.likeliest)

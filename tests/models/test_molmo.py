@@ -10,7 +10,7 @@ from models.checkpoint import load_molmo
 from models.checkpoint_layout import checkpoint_layout
 from models.inputs import ModelInputs, collate
 from models.knobs import ExpertCounts, KnobSetting
-from models.molmo import ImagePath, Molmo, token_positions
+from models.molmo import Molmo, VisionModules, token_positions
 from models.stages import observe
 from tests.helpers import GOLDEN, IMAGE_CASES, VARIANTS, GoldenCase, golden_case, golden_inputs
 from tests.small_models import LOGIT_TOLERANCE, golden_model, setting_of, tiny_inputs, tiny_molmo
@@ -294,14 +294,14 @@ def test_a_glance_keeps_what_an_encoder_overwrites() -> None:
     assert inputs.patch_mask is not None
     features = torch.empty(1, model.config.num_patches, 2 * model.config.vision.hidden_dim)
     tokens = torch.empty(2, model.connector.patches_per_side[0] ** 2 // 4, model.config.hidden_dim)
-    path = ImagePath(
+    vision = VisionModules(
         vision_encoder=lambda crops: features.copy_(model.vision_encoder(crops)),
         connector=lambda *shown: tokens[: len(shown[0])].copy_(model.connector(*shown)),
     )
 
     with torch.inference_mode():
-        glance = model.glance(inputs.crops[:, 0], inputs.patch_mask[:, 0], path=path)
+        glance = model.glance(inputs.crops[:, 0], inputs.patch_mask[:, 0], vision=vision)
         seen = glance.tokens.clone()
-        found = model.encode_images(inputs, path=path, glance=glance)
+        found = model.encode_images(inputs, vision=vision, glance=glance)
         assert torch.equal(glance.tokens, seen)
         torch.testing.assert_close(found, model.encode_images(inputs))
